@@ -1,0 +1,103 @@
+"""Picks the command; imports nothing heavy, so that help and mistakes answer at once."""
+
+import importlib
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from waferlab.errors import ConfigError, Interrupted, WaferlabError
+
+#: Commands by name: what the help says of each.
+COMMANDS = {
+    "train": "one experiment, composed from config groups; -m for a sweep",
+    "evaluate": "a trained model on any data set, same metrics: model=RUN|FILE",
+    "report": "a study's table from its MLflow runs: study=NAME",
+    "data": "what a data set holds: dataset=…",
+    "bench": "the speed figures this project claims, measured here: suite=…",
+    "ui": "the MLflow UI on this project's store",
+}
+
+USAGE = """\
+usage: waferlab COMMAND [key=value …]
+
+{commands}
+
+Everything after the command is Hydra's override grammar, for example
+  waferlab train dataset=mixedwm38 student=compact distillation.alpha=0.7
+  waferlab train -m student=net1,net2 seed=0,1,2
+  waferlab train --help          config groups and their options
+  waferlab train --cfg job       the composed configuration, without running it
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the ``waferlab`` script; returns the exit code.
+
+    0 success; 1 a fault that the message explains; 2 a wrong command or configuration; 128 + n ended by signal n.
+    """
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        print(USAGE.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())))
+        return 0
+    if command == "--version":
+        from importlib.metadata import version
+
+        print(f"waferlab {version('waferlab')}")
+        return 0
+    if command not in COMMANDS:
+        return _fail(f"there is no command '{command}'; the commands are {', '.join(COMMANDS)}", 2)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        _compose_and_run(command, rest)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def config_folder() -> Path:
+    """The folder of configs: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent
+    inside, checkout = package / "conf", package.parents[1] / "conf"
+    return inside if inside.is_dir() else checkout
+
+
+def _compose_and_run(command: str, overrides: list[str]) -> None:
+    import hydra
+
+    folder = config_folder()
+    sys.argv = [f"waferlab {command}", *overrides]
+    hydra.main(version_base="1.3", config_path=str(folder), config_name=command)(_guarded(command))()
+
+
+def _guarded(command: str) -> Callable[[Any], Any]:
+    """The command's function; every way it can end becomes a message and an exit code."""
+
+    def job(composed: Any) -> Any:
+        try:
+            return importlib.import_module(f"waferlab.commands.{command}").run(composed)
+        except ConfigError as error:
+            sys.exit(_fail(str(error), 2))
+        except WaferlabError as error:
+            sys.exit(_fail(str(error), 1))
+        except OSError as error:
+            sys.exit(_fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1))
+        except Interrupted as stop:
+            sys.exit(_fail(str(stop), 128 + stop.signal_number))
+
+    job.__module__, job.__qualname__ = __name__, command
+    return job
+
+
+def _interrupt(number: int, _: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: a second one must not break the clean-up
+    raise Interrupted(number)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"waferlab: {message}", file=sys.stderr)
+    return code

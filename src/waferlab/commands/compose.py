@@ -1,0 +1,66 @@
+"""From what Hydra composed, or from overrides given in Python, to a checked configuration."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from waferlab.cli import config_folder
+from waferlab.config import AnySchema, Config, parse
+from waferlab.errors import ConfigError
+
+#: What may be said beside ``resume=``: everything else is the interrupted run's own.
+_BESIDE_RESUME = ("resume", "store", "tracking")
+
+
+def plain(composed: DictConfig) -> dict[str, Any]:
+    """Resolved plain values of a composed configuration.
+
+    Raises:
+        ConfigError: a value is missing (``???``) or an interpolation can't be resolved.
+    """
+    try:
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(f"{key}{str(error).splitlines()[0]}") from error
+    return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+
+
+def checked(schema: type[AnySchema], composed: DictConfig) -> AnySchema:
+    """A command's configuration, checked against its schema."""
+    return parse(schema, plain(composed))
+
+
+def compose_overrides(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a command's configuration outside its command line, as ``waferlab COMMAND OVERRIDES`` would."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose(command, list(overrides))
+
+
+def configuration(composed: DictConfig) -> Config:
+    """The experiment to run: as composed, or the stored one of the run to resume.
+
+    Raises:
+        ConfigError: the configuration is wrong, or more than the run is given beside ``resume=``.
+        WaferlabError: the run to resume is unknown or not interrupted.
+    """
+    config = checked(Config, composed)
+    return config if config.resume is None else _resumed(config)
+
+
+def _resumed(config: Config) -> Config:
+    from waferlab.tracking.run import Tracker
+
+    given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    others = [override for override in given if override.lstrip("+").split("=")[0].split(".")[0] not in _BESIDE_RESUME]
+    if others:
+        raise ConfigError(f"resume= goes on with the run's own configuration; leave out {', '.join(others)}")
+    assert config.resume is not None
+    stored = json.loads(Tracker(config.tracking, config.store).interrupted_config(config.resume))
+    here = {"resume": config.resume, "store": config.store, "tracking": stored["tracking"] | {"uri": config.tracking.uri}}
+    return parse(Config, stored | here)

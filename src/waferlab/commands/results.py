@@ -1,0 +1,86 @@
+"""What a run came to, for the person and for MLflow: table, figures, metrics."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from waferlab.config import Config
+from waferlab.data.dataset import Wafers
+from waferlab.metrics.calibration import pseudo_label_error, reliability
+from waferlab.metrics.multilabel import accuracy_by_pattern, pattern_confusion
+from waferlab.tasks.evaluation import Evaluation
+from waferlab.tracking import figures
+from waferlab.tracking.run import Run
+
+if TYPE_CHECKING:
+    from waferlab.commands.train import Trained
+
+
+def log_evaluation(run: Run, evaluation: Evaluation) -> None:
+    """Log all metrics under ``test/NAME/…``; the student's, and a lone teacher's, are ``test/…`` itself."""
+    name = evaluation.name
+    prefix = "test" if name == "model" else f"test/{name}"
+    values = evaluation.metrics | {"parameters": evaluation.parameters, "maps_per_second": evaluation.maps_per_second}
+    if evaluation.bytes is not None:
+        values["bytes"] = evaluation.bytes
+    run.metrics({f"{prefix}/{metric}": value for metric, value in values.items()})
+    if evaluation.undefined:
+        run.tags({f"undefined.{name}": ", ".join(evaluation.undefined)})
+
+
+def draw_figures(evaluations: list[Evaluation], wafers: Wafers, folder: Path) -> list[Path]:
+    """Per-pattern accuracy, confusion, reliability, pseudo-label error and misclassified maps, as PNG files."""
+    networks = {evaluation.name: evaluation.logits for evaluation in evaluations if evaluation.bytes is not None}
+    labels, classes = wafers.labels, wafers.classes
+    drawn = {
+        "accuracy_by_pattern": figures.pattern_accuracy(
+            {name: accuracy_by_pattern(logits, labels, classes) for name, logits in networks.items()}
+        ),
+        "reliability": figures.reliability_diagram(
+            {name: reliability(logits, labels) for name, logits in networks.items()}
+        ),
+    }
+    for name, logits in networks.items():
+        drawn[f"confusion_{name}"] = figures.confusion(pattern_confusion(logits, labels, classes))
+        drawn[f"misclassified_{name}"] = figures.misclassified_maps(wafers.maps, labels, logits, classes)
+    if "teacher" in networks:
+        betas = np.linspace(0.05, 0.95, 19)
+        error = pseudo_label_error(networks["teacher"], labels, betas)
+        drawn["pseudo_label_error"] = figures.pseudo_label_error_curve(error)
+    return figures.save(drawn, folder)
+
+
+def table(evaluations: list[Evaluation], title: str) -> Table:
+    """The evaluations as a table of at most 80 columns."""
+    made = Table(title=title, title_justify="left")
+    made.add_column("")
+    for column in ("exact match", "macro F1", "parameters", "bytes", "maps/s"):
+        made.add_column(column, justify="right")
+    for evaluation in evaluations:
+        made.add_row(
+            evaluation.name.replace("_", " "),
+            f"{100 * evaluation.metrics['exact_match']:.2f} %",
+            f"{evaluation.metrics['macro_f1']:.4f}",
+            f"{evaluation.parameters:,}",
+            "" if evaluation.bytes is None else f"{evaluation.bytes:,}",
+            f"{evaluation.maps_per_second:,.0f}",
+        )
+    return made
+
+
+def print_results(config: Config, trained: "Trained") -> None:
+    """The last lines of a run: what was achieved, where it is, and what to run next."""
+    console = Console()
+    console.print(table(trained.evaluations, f"test part, {len(trained.evaluations[0].logits):,} maps"))
+    for label, path in (("model", trained.model_file), ("figures", trained.figures[0].parent)):
+        console.print(f"{label:<8} {path}", soft_wrap=True, highlight=False)
+    console.print(f"{'run':<8} {trained.run_id}", highlight=False)
+    console.print(
+        f"\nnext     waferlab ui                        compare runs in the MLflow UI"
+        f"\n         waferlab evaluate model={trained.run_id[:8]}…"
+        f"\n         waferlab train -m student=net1,net2 distillation.alpha=0.3,0.7",
+        highlight=False,
+    )

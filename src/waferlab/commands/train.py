@@ -1,0 +1,83 @@
+"""``waferlab train``: one experiment, from a composed configuration to a table, figures and an MLflow run."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from waferlab.commands.compose import configuration
+from waferlab.commands.results import draw_figures, log_evaluation, print_results
+from waferlab.commands.training import Place, Workplace, make_model
+from waferlab.config import Config, check
+from waferlab.data.dataset import Dataset
+from waferlab.distillation.losses import Distillation
+from waferlab.distillation.teacher_store import TeacherStore
+from waferlab.models.files import save_model
+from waferlab.tasks.evaluation import Evaluation, evaluate_baselines, evaluate_model
+from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, Tracker
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an experiment came to.
+
+    Attributes:
+        run_id: its MLflow run.
+        evaluations: teacher and student, where there are such, and the trivial baselines, on the test part.
+        figures: PNG files.
+        model_file: the student's model file (the teacher's where no student was asked for).
+    """
+
+    run_id: str
+    evaluations: list[Evaluation]
+    figures: list[Path]
+    model_file: Path
+
+
+def run(composed: DictConfig) -> None:
+    """Train as composed on the command line, and print what came out."""
+    config = configuration(composed)
+    print_results(config, train(config))
+
+
+def train(config: Config) -> Trained:
+    """Run one experiment.
+
+    Raises:
+        ConfigError: the configuration doesn't fit the code it names.
+        WaferlabError: the data, the teacher or the training is at fault.
+    """
+    check(config)
+    dataset: Dataset = config.dataset.build("dataset")
+    loss: Distillation = config.distillation.build("distillation")
+    tracker = Tracker(config.tracking, config.store)
+    work = Workplace(config, dataset, tracker, TeacherStore(config.store / "teachers"))
+    name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else 'teacher'}"
+    with tracker.run(name, {**config.tracking.tags, "role": "student"}, config.resume) as opened:
+        folder = config.store / "runs" / opened.id
+        if config.resume is None:
+            opened.parameters(config.plain())
+        opened.tags({"dataset": dataset.name, "dataset.fingerprint": dataset.fingerprint})
+        teacher = work.teacher() if loss.uses_teacher or config.student is None else None
+        test, evaluations = dataset.part("test"), evaluate_baselines(dataset)
+        if teacher is not None:
+            file = teacher.file
+            opened.tags({"teacher.run_id": teacher.run_id, "teacher.file": file})
+            evaluations.insert(0, evaluate_model("teacher", teacher.model, test, file.stat().st_size))
+        if config.student is not None:
+            student = make_model(config.student, dataset, tracker, "student", config.seed)
+            place = Place(opened, folder / "training", "student")
+            fitted = work.fit(student, loss, config.fit, config.seed, teacher, place)
+            student = student.fused()
+            file = save_model(student, folder / MODEL_FILE)
+            opened.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
+            evaluations.insert(0, evaluate_model("student", student, test, file.stat().st_size))
+        figures = draw_figures(evaluations, test, folder / "figures")
+        for evaluation in evaluations:
+            log_evaluation(opened, evaluation)
+        for figure in figures:
+            opened.file(figure, "figures")
+        opened.file(file, MODEL_FOLDER)
+        shutil.rmtree(folder / "training", ignore_errors=True)
+    return Trained(opened.id, evaluations, figures, file)

@@ -1,0 +1,92 @@
+"""Batches from memory: direct indexing, no worker processes, whole-batch dihedral views."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from waferlab.data.dataset import Wafers
+from waferlab.wafer import dihedral_indices
+
+
+class Batch(NamedTuple):
+    """What one step sees.
+
+    Attributes:
+        maps: (B, H, W) uint8.
+        labels: (B, C) float of 0 and 1, or None where the loss must not see them.
+        teacher: (B, C) float logits of the teacher for exactly these views, or None.
+    """
+
+    maps: Tensor
+    labels: Tensor | None
+    teacher: Tensor | None
+
+
+class Batches:
+    """An epoch of batches, again and again; every random choice follows from the seed and the epoch's number.
+
+    Args:
+        wafers: the maps.
+        batch_size: maps per batch; the last one is smaller.
+        labels: give labels to the loss.
+        teacher: (V, N, C) logits of the teacher on every view of every map, or None; V is 1 without augmentation.
+        augment: shuffle, and show each map in one random dihedral view; otherwise the maps in order, as they are.
+        seed: with the epoch, determines order and views.
+        device: where maps and targets are kept.
+    """
+
+    def __init__(
+        self,
+        wafers: Wafers,
+        batch_size: int,
+        *,
+        labels: Tensor | None = None,
+        teacher: Tensor | None = None,
+        shuffle: bool = False,
+        augment: bool = False,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.batch_size, self.shuffle, self.augment, self.seed = batch_size, shuffle, augment, seed
+        self.maps = torch.from_numpy(wafers.maps).to(device)
+        self.labels = None if labels is None else labels.to(device)
+        self.teacher = None if teacher is None else teacher.to(device)
+        self.views = torch.from_numpy(dihedral_indices(*wafers.size)).to(device)
+        self.epoch = 0
+        self.sampler, self.batch_sampler = self, None  # where Lightning looks for `set_epoch`
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch the next iteration is."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.maps) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        count, device = len(self.maps), self.maps.device
+        order = torch.randperm(count, generator=random) if self.shuffle else torch.arange(count)
+        view = torch.zeros(count, dtype=torch.int64)
+        if self.augment:
+            view = torch.randint(len(self.views), (count,), generator=random)
+        order, view = order.to(device), view.to(device)
+        for index, shown in zip(order.split(self.batch_size), view.split(self.batch_size), strict=True):
+            maps = self.maps[index]
+            yield Batch(
+                maps=turned(maps, shown, self.views) if self.augment else maps,
+                labels=None if self.labels is None else self.labels[index],
+                teacher=None if self.teacher is None else self.teacher[shown, index],
+            )
+
+
+def turned(maps: Tensor, view: Tensor, views: Tensor) -> Tensor:
+    """Each map in its own dihedral view.
+
+    Args:
+        maps: (B, H, W), any dtype.
+        view: (B,) int64, which row of `views` each map is shown in.
+        views: (V, H*W) int64 from `waferlab.wafer.dihedral_indices`.
+    """
+    return maps.flatten(1).gather(1, views[view]).view_as(maps)

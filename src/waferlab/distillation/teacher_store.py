@@ -1,0 +1,109 @@
+"""Teachers, trained once and found again by what determines them; their outputs, computed once per data set."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from waferlab.data.batches import turned
+from waferlab.data.dataset import Wafers, digest
+from waferlab.models.classifier import Classifier
+from waferlab.models.files import load_model, save_model, write_whole
+from waferlab.progress import progress
+from waferlab.wafer import dihedral_indices
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A finished teacher.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        file: its model file.
+        run_id: the MLflow run that trained it, or None where it came from elsewhere.
+    """
+
+    model: Classifier
+    file: Path
+    run_id: str | None
+
+
+class TeacherStore:
+    """A folder of teachers, one subfolder each, safe to use from several processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, recipe: dict[str, Any], train: Callable[[Path], tuple[Classifier, str]]) -> Teacher:
+        """The teacher that this recipe determines.
+
+        Args:
+            recipe: plain values of all that determines it: architecture, data fingerprint, training, seed.
+            train: called where it is missing, with a folder for checkpoints that survives an interruption; returns the
+                model and its run's id. Others who want the same teacher wait meanwhile.
+        """
+        key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+        home = self.folder / key
+        file, facts = home / "model.safetensors", home / "teacher.json"
+        with _locked(home / ".lock", f"another process is training teacher {key}; waiting for it"):
+            if not facts.exists():
+                model, run_id = train(home / "training")
+                save_model(model, file)
+                write_whole(facts, json.dumps({"run_id": run_id, "recipe": recipe}, indent=1).encode())
+                shutil.rmtree(home / "training", ignore_errors=True)
+        return Teacher(load_model(file), file, json.loads(facts.read_text())["run_id"])
+
+    def logits(self, model: Classifier, wafers: Wafers, augment: bool, precision: str, device: torch.device) -> Tensor:
+        """A teacher's logits on every dihedral view of every map: (V, N, C) float32; V is 1 without `augment`.
+
+        Each view is an input of its own, as the network is not equivariant. Computed once, then read from the store.
+        """
+        views = dihedral_indices(*wafers.size)[: None if augment else 1]
+        weights = digest(tensor.cpu().float().numpy() for tensor in model.net.state_dict().values())
+        name = digest([wafers.maps], f"{weights} {len(views)} {precision} {model.config.encoding}")
+        file = self.folder / "outputs" / f"{name}.safetensors"
+        with _locked(file.with_suffix(".lock"), "another process is computing this teacher's outputs; waiting for it"):
+            if not file.exists():
+                logits = _view_logits(model, wafers, torch.from_numpy(views), precision, device)
+                write_whole(file, save({"logits": logits}))
+        return load_file(file)["logits"]
+
+
+@torch.inference_mode()
+def _view_logits(
+    model: Classifier, wafers: Wafers, views: Tensor, precision: str, device: torch.device, batch_size: int = 256
+) -> Tensor:
+    model = model.to(device).eval()
+    maps, views = torch.from_numpy(wafers.maps), views.to(device)
+    logits = torch.empty(len(views), len(maps), len(model.classes))
+    with (
+        progress("teacher outputs", logits[..., 0].numel()) as bar,
+        torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")),
+    ):
+        for start in range(0, len(maps), batch_size):
+            batch = maps[start : start + batch_size].to(device)
+            for view in range(len(views)):
+                shown = turned(batch, torch.full((len(batch),), view, device=device), views)
+                logits[view, start : start + batch_size] = model(shown).float().cpu()
+            bar.advance(len(batch) * len(views))
+    return logits
+
+
+def _locked(path: Path, waiting: str) -> FileLock:
+    """A held lock; says why where it has to wait. The system frees it when its process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(waiting)
+        lock.acquire()
+    return lock

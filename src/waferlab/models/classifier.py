@@ -1,0 +1,76 @@
+"""A network that reads wafer maps as they are: its input encoding is part of it."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from waferlab.config import ModelConfig
+from waferlab.errors import ConfigError
+from waferlab.wafer import ENCODINGS
+
+
+class Classifier(nn.Module):
+    """Die states in, one logit per class out.
+
+    Attributes:
+        config: what the network was built from.
+        classes: names of the logits.
+        size: (H, W) of the maps.
+    """
+
+    table: Tensor
+
+    def __init__(self, config: ModelConfig, classes: tuple[str, ...], size: tuple[int, int], path: str = "model") -> None:
+        super().__init__()
+        self.config, self.classes, self.size = config, classes, size
+        table = torch.from_numpy(ENCODINGS[config.encoding])
+        self.register_buffer("table", table, persistent=False)
+        given = {"in_channels": table.shape[1], "num_classes": len(classes), "size": size}
+        self.net: nn.Module = config.build(path, **given, **_pretrained(config, path))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits (B, C) of maps (B, H, W) uint8."""
+        logits: Tensor = self.net(self.encode(maps))
+        return logits
+
+    def encode(self, maps: Tensor) -> Tensor:
+        """Channels (B, channels, H, W) float of maps (B, H, W) uint8; in channels-last memory order."""
+        pixels = self.table.index_select(0, maps.flatten().int())
+        return pixels.view(*maps.shape, -1).permute(0, 3, 1, 2)
+
+    def fused(self) -> "Classifier":
+        """The same function in fewer weights, where the network knows how; otherwise the classifier itself."""
+        fuse = getattr(self.net, "fused", None)
+        if fuse is None:
+            return self
+        net = fuse()
+        config = self.config.model_copy(update=net.arguments)
+        fused = Classifier(config, self.classes, self.size)
+        fused.net = net
+        return fused
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of trained parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def _pretrained(config: ModelConfig, path: str) -> dict[str, str]:
+    if config.weights == "none":
+        return {}
+    if "pretrained" not in config.signature():
+        raise ConfigError(f"{path}.weights={config.weights}: {config.target} has no pretrained weights; use a model file")
+    return {"pretrained": config.weights}
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: nn.Module, maps: NDArray[np.uint8] | Tensor, batch_size: int = 512, precision: str = "32-true"
+) -> Tensor:
+    """Logits (N, C) float32 on the CPU of maps (N, H, W) uint8; the model is left in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    maps = torch.as_tensor(maps)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
+        return torch.cat([model(part.to(device)).float().cpu() for part in maps.split(batch_size)])

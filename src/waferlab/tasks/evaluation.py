@@ -1,0 +1,67 @@
+"""A finished model on maps it wasn't fitted to: every metric of the task, size and speed."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waferlab.data.dataset import Dataset, Wafers
+from waferlab.metrics.calibration import calibration_metrics
+from waferlab.metrics.multilabel import multilabel_metrics
+from waferlab.models.baselines import BASELINES
+from waferlab.models.classifier import Classifier, predict_logits
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one model came to on one set of maps.
+
+    Attributes:
+        name: ``teacher``, ``student``, or a trivial baseline's name.
+        logits: (N, C) float.
+        metrics: all defined metrics by name.
+        undefined: names of metrics that these maps leave undefined (a class without a positive, say).
+        parameters: trained parameters.
+        bytes: size of the model's file, or None where there is none.
+        maps_per_second: measured once, on these maps, on this machine.
+    """
+
+    name: str
+    logits: NDArray[np.float32]
+    metrics: dict[str, float]
+    undefined: tuple[str, ...]
+    parameters: int
+    bytes: int | None
+    maps_per_second: float
+
+
+def evaluate_model(
+    name: str, model: Classifier, wafers: Wafers, file_bytes: int, precision: str = "32-true"
+) -> Evaluation:
+    """Evaluate a classifier in fp32, or in the precision given."""
+    predict_logits(model, wafers.maps[:64], precision=precision)  # warm-up
+    started = time.perf_counter()
+    logits = predict_logits(model, wafers.maps, precision=precision).numpy()
+    seconds = time.perf_counter() - started
+    return _evaluation(name, logits, wafers, model.parameters_count, file_bytes, seconds)
+
+
+def evaluate_baselines(dataset: Dataset) -> list[Evaluation]:
+    """The trivial baselines, fitted to the training part: what a result is worth without any network."""
+    train, wafers, evaluations = dataset.part("train"), dataset.part("test"), []
+    for name, make in BASELINES.items():
+        baseline = make().fit(train)
+        started = time.perf_counter()
+        logits = baseline.logits(wafers.maps)
+        seconds = time.perf_counter() - started
+        evaluations.append(_evaluation(name, logits, wafers, baseline.parameters, None, seconds))
+    return evaluations
+
+
+def _evaluation(
+    name: str, logits: NDArray[np.float32], wafers: Wafers, parameters: int, file_bytes: int | None, seconds: float
+) -> Evaluation:
+    multilabel = multilabel_metrics(logits, wafers.labels, wafers.classes)
+    metrics = multilabel.values | calibration_metrics(logits, wafers.labels)
+    return Evaluation(name, logits, metrics, multilabel.undefined, parameters, file_bytes, len(wafers) / seconds)
