@@ -74,9 +74,19 @@ def test_normal_wafers_draw_their_own_fail_rate_from_the_given_range() -> None:
     assert normal.masks is not None
     assert not normal.masks.any()
     share = (normal.maps == FAIL).sum(axis=(1, 2)) / (normal.maps > NO_DIE).sum(axis=(1, 2))
-    assert share.min() < 0.06
+    assert share.min() < 0.07
     assert share.max() > 0.14
-    assert share.mean() == pytest.approx(0.1, abs=0.005)
+    assert share.mean() == pytest.approx(0.05 + 2 / 3 * 0.1, abs=0.005)
+
+
+def test_a_donut_keeps_background_fails_out_of_its_hole() -> None:
+    donuts = simulate(only("Donut", 200), params=WaferParams(background=(0.2, 0.2)))
+    assert donuts.masks is not None
+    hole = []
+    for state, mask in zip(donuts.maps, donuts.masks, strict=True):
+        row, column = (round(float(place.mean())) for place in mask.nonzero())
+        hole.append(state[row, column])
+    assert (np.array(hole) == PASS).mean() > 0.98
 
 
 def test_the_default_disc_is_that_of_mixedwm38() -> None:

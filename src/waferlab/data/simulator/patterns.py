@@ -1,8 +1,8 @@
 """The eight defects as fields of kill probability.
 
-Each generator draws one defect on N wafers and returns (N, D) float32: the probability that the defect kills each die;
-below zero where it keeps the background's fails away.
-Lengths are in wafer radii. The ranges were read off MixedWM38 (Wang et al. 2020) and widened a little.
+Each generator draws one defect on N wafers and returns (N, D) float32: the probability that the defect kills each die,
+or -1 where it keeps the background's fails away. Lengths are in wafer radii. The ranges were read off MixedWM38 (Wang
+et al. 2020) and widened a little.
 
 Nothing here rounds differently on another machine: only +, -, *, /, square roots and comparisons of IEEE float32, and
 random numbers made from integers; directions come from a table, because sines differ in the last bit between libraries.
@@ -65,7 +65,7 @@ def donut(rng: np.random.Generator, dies: Dies, maps: int) -> Field:
     outer = hole + _draw(rng, maps, 0.05, 0.22) + fray
     field = (outer - distance) / fray
     np.clip(field, 0, 0.98, out=field)
-    field -= 2 * (distance < hole)
+    field[distance < hole] = -1
     return field
 
 

@@ -22,7 +22,9 @@ class WaferParams:
     Attributes:
         edge_exclusion: outer share of the radius without dies, 0 to 0.5.
         notch: the orientation mark at the bottom: a ``flat`` cuts a chord off, a ``notch`` a small half disc.
-        background: lowest and highest fail rate of a wafer apart from its defects, 0 to 1; each wafer draws its own.
+        background: lowest and highest fail rate of a wafer apart from its defects, 0 to 1. Each wafer draws its own,
+            high ones more often (the density rises linearly from the lowest); defects do not change it, so that the
+            share of failing dies alone tells little.
 
     Raises:
         WaferlabError: a value out of range.
