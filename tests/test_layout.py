@@ -25,7 +25,7 @@ ORDER = (
     {"distillation"},
     {"models", "metrics"},
     {"data"},
-    {"config", "progress"},
+    {"config", "conf_folder", "progress"},
     {"wafer"},
     {"errors"},
 )

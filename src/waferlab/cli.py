@@ -4,10 +4,10 @@ import importlib
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from waferlab.conf_folder import config_folder
 from waferlab.errors import ConfigError, Interrupted, WaferlabError
 
 #: Commands by name: what the help says of each.
@@ -57,13 +57,6 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
-
-
-def config_folder() -> Path:
-    """The folder of configs: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).parent
-    inside, checkout = package / "conf", package.parents[1] / "conf"
-    return inside if inside.is_dir() else checkout
 
 
 def _compose_and_run(command: str, overrides: list[str]) -> None:

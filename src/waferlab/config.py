@@ -235,15 +235,11 @@ def check(config: Config) -> Config:
 
 
 def _keys(schema: type[BaseModel]) -> list[str]:
-    return [
-        key
-        for name, field in schema.model_fields.items()
-        for key in [name, *(_keys(field.annotation) if _is_schema(field.annotation) else [])]
-    ]
+    return [key for name, field in schema.model_fields.items() for key in [name, *_keys_of(field.annotation)]]
 
 
-def _is_schema(annotation: Any) -> bool:
-    return inspect.isclass(annotation) and issubclass(annotation, Schema)
+def _keys_of(annotation: Any) -> list[str]:
+    return _keys(annotation) if inspect.isclass(annotation) and issubclass(annotation, Schema) else []
 
 
 def _sentences(error: ValidationError, path: str, known: list[str]) -> Iterator[str]:

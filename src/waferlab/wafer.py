@@ -17,7 +17,7 @@ STATES: Final = 3
 #: The eight defects, in the order of MixedWM38's label bits (Wang et al. 2020).
 DEFECTS: Final = ("Center", "Donut", "Edge-Loc", "Edge-Ring", "Loc", "Near-full", "Scratch", "Random")
 
-#: The 38 patterns of MixedWM38 as the defects each one superposes: nothing, 8 singles, 13 pairs, 12 triples, 4 quadruples.
+#: The 38 patterns of MixedWM38 as superposed defects: none, 8 singles, 13 pairs, 12 triples, 4 quadruples.
 PATTERNS: Final[tuple[tuple[str, ...], ...]] = (
     (),
     *((defect,) for defect in DEFECTS),

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from waferlab.cli import config_folder
+from waferlab.conf_folder import config_folder
 from waferlab.config import AnySchema, Config, parse
 from waferlab.errors import ConfigError
 
@@ -62,5 +62,9 @@ def _resumed(config: Config) -> Config:
         raise ConfigError(f"resume= goes on with the run's own configuration; leave out {', '.join(others)}")
     assert config.resume is not None
     stored = json.loads(Tracker(config.tracking, config.store).interrupted_config(config.resume))
-    here = {"resume": config.resume, "store": config.store, "tracking": stored["tracking"] | {"uri": config.tracking.uri}}
+    here = {
+        "resume": config.resume,
+        "store": config.store,
+        "tracking": stored["tracking"] | {"uri": config.tracking.uri},
+    }
     return parse(Config, stored | here)

@@ -1,13 +1,12 @@
 """What a run came to, for the person and for MLflow: table, figures, metrics."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from waferlab.config import Config
 from waferlab.data.dataset import Wafers
 from waferlab.metrics.calibration import pseudo_label_error, reliability
 from waferlab.metrics.multilabel import accuracy_by_pattern, pattern_confusion
@@ -15,18 +14,31 @@ from waferlab.tasks.evaluation import Evaluation
 from waferlab.tracking import figures
 from waferlab.tracking.run import Run
 
-if TYPE_CHECKING:
-    from waferlab.commands.train import Trained
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment came to.
+
+    Attributes:
+        run_id: its MLflow run.
+        evaluations: teacher and student, where there are such, and the trivial baselines, on the test part.
+        figures: PNG files.
+        model_file: the student's model file (the teacher's where no student was asked for).
+    """
+
+    run_id: str
+    evaluations: list[Evaluation]
+    figures: list[Path]
+    model_file: Path
 
 
 def log_evaluation(run: Run, evaluation: Evaluation) -> None:
-    """Log all metrics under ``test/NAME/…``; the student's, and a lone teacher's, are ``test/…`` itself."""
+    """Log all metrics of one evaluation under ``test/NAME/…``."""
     name = evaluation.name
-    prefix = "test" if name == "model" else f"test/{name}"
     values = evaluation.metrics | {"parameters": evaluation.parameters, "maps_per_second": evaluation.maps_per_second}
     if evaluation.bytes is not None:
         values["bytes"] = evaluation.bytes
-    run.metrics({f"{prefix}/{metric}": value for metric, value in values.items()})
+    run.metrics({f"test/{name}/{metric}": value for metric, value in values.items()})
     if evaluation.undefined:
         run.tags({f"undefined.{name}": ", ".join(evaluation.undefined)})
 
@@ -71,16 +83,16 @@ def table(evaluations: list[Evaluation], title: str) -> Table:
     return made
 
 
-def print_results(config: Config, trained: "Trained") -> None:
+def print_outcome(outcome: Outcome) -> None:
     """The last lines of a run: what was achieved, where it is, and what to run next."""
     console = Console()
-    console.print(table(trained.evaluations, f"test part, {len(trained.evaluations[0].logits):,} maps"))
-    for label, path in (("model", trained.model_file), ("figures", trained.figures[0].parent)):
+    console.print(table(outcome.evaluations, f"test part, {len(outcome.evaluations[0].logits):,} maps"))
+    for label, path in (("model", outcome.model_file), ("figures", outcome.figures[0].parent)):
         console.print(f"{label:<8} {path}", soft_wrap=True, highlight=False)
-    console.print(f"{'run':<8} {trained.run_id}", highlight=False)
+    console.print(f"{'run':<8} {outcome.run_id}", highlight=False)
     console.print(
-        f"\nnext     waferlab ui                        compare runs in the MLflow UI"
-        f"\n         waferlab evaluate model={trained.run_id[:8]}…"
+        f"\nnext     waferlab ui"
+        f"\n         waferlab evaluate model={outcome.run_id}"
         f"\n         waferlab train -m student=net1,net2 distillation.alpha=0.3,0.7",
         highlight=False,
     )

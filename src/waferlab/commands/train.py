@@ -1,48 +1,37 @@
 """``waferlab train``: one experiment, from a composed configuration to a table, figures and an MLflow run."""
 
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from waferlab.commands.compose import configuration
-from waferlab.commands.results import draw_figures, log_evaluation, print_results
+from waferlab.commands.compose import compose_overrides, configuration
+from waferlab.commands.results import Outcome, draw_figures, log_evaluation, print_outcome
 from waferlab.commands.training import Place, Workplace, make_model
 from waferlab.config import Config, check
 from waferlab.data.dataset import Dataset
 from waferlab.distillation.losses import Distillation
 from waferlab.distillation.teacher_store import TeacherStore
 from waferlab.models.files import save_model
-from waferlab.tasks.evaluation import Evaluation, evaluate_baselines, evaluate_model
+from waferlab.tasks.evaluation import evaluate_baselines, evaluate_model
 from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, Tracker
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What an experiment came to.
-
-    Attributes:
-        run_id: its MLflow run.
-        evaluations: teacher and student, where there are such, and the trivial baselines, on the test part.
-        figures: PNG files.
-        model_file: the student's model file (the teacher's where no student was asked for).
-    """
-
-    run_id: str
-    evaluations: list[Evaluation]
-    figures: list[Path]
-    model_file: Path
 
 
 def run(composed: DictConfig) -> None:
     """Train as composed on the command line, and print what came out."""
-    config = configuration(composed)
-    print_results(config, train(config))
+    command = " ".join(["waferlab train", *HydraConfig.get().overrides.task])
+    print_outcome(train(configuration(composed), command))
 
 
-def train(config: Config) -> Trained:
-    """Run one experiment.
+def train_overrides(overrides: Sequence[str]) -> Outcome:
+    """Run one experiment from Python, as ``waferlab train OVERRIDES`` would."""
+    command = " ".join(["waferlab train", *overrides])
+    return train(configuration(compose_overrides("train", overrides)), command)
+
+
+def train(config: Config, command: str) -> Outcome:
+    """Run one experiment; the command that asked for it is kept with its run.
 
     Raises:
         ConfigError: the configuration doesn't fit the code it names.
@@ -54,7 +43,7 @@ def train(config: Config) -> Trained:
     tracker = Tracker(config.tracking, config.store)
     work = Workplace(config, dataset, tracker, TeacherStore(config.store / "teachers"))
     name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else 'teacher'}"
-    with tracker.run(name, {**config.tracking.tags, "role": "student"}, config.resume) as opened:
+    with tracker.run(name, {**config.tracking.tags, "role": "student", "command": command}, config.resume) as opened:
         folder = config.store / "runs" / opened.id
         if config.resume is None:
             opened.parameters(config.plain())
@@ -80,4 +69,4 @@ def train(config: Config) -> Trained:
             opened.file(figure, "figures")
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
-    return Trained(opened.id, evaluations, figures, file)
+    return Outcome(opened.id, evaluations, figures, file)

@@ -111,7 +111,9 @@ def make_model(config: ModelConfig, dataset: Dataset, tracker: Tracker, path: st
     try:
         model.net.load_state_dict(source.net.state_dict())
     except RuntimeError as error:
-        raise WaferlabError(f"{path}.weights={config.weights}: that model is a {source.config.target}, not this one") from error
+        raise WaferlabError(
+            f"{path}.weights={config.weights}: that model is a {source.config.target}, not this one"
+        ) from error
     return model
 
 

@@ -1,5 +1,6 @@
 """Batches from memory: direct indexing, no worker processes, whole-batch dihedral views."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class Batches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.maps) // self.batch_size)
+        return math.ceil(len(self.maps) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
@@ -72,7 +73,7 @@ class Batches:
         if self.augment:
             view = torch.randint(len(self.views), (count,), generator=random)
         order, view = order.to(device), view.to(device)
-        for index, shown in zip(order.split(self.batch_size), view.split(self.batch_size), strict=True):
+        for index, shown in zip(torch.split(order, self.batch_size), torch.split(view, self.batch_size), strict=True):
             maps = self.maps[index]
             yield Batch(
                 maps=turned(maps, shown, self.views) if self.augment else maps,

@@ -64,6 +64,7 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names of the label columns."""
         return self.wafers.classes
 
     @cached_property

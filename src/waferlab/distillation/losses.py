@@ -42,7 +42,7 @@ class LogitDistillation:
 
     Args:
         alpha: weight of the squared error between logits, in [0, 1].
-        beta: sensitivity: the teacher probability above which a defect counts as present, in (0, 1); only for hard targets.
+        beta: sensitivity: for hard targets, the teacher probability above which a defect counts as present, in (0, 1).
         targets: ``hard``, the teacher's decisions, or ``soft``, its probabilities.
 
     Raises:

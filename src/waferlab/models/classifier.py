@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from waferlab.config import ModelConfig
 from waferlab.errors import ConfigError
+from waferlab.models.students import Compact
 from waferlab.wafer import ENCODINGS
 
 
@@ -21,7 +22,9 @@ class Classifier(nn.Module):
 
     table: Tensor
 
-    def __init__(self, config: ModelConfig, classes: tuple[str, ...], size: tuple[int, int], path: str = "model") -> None:
+    def __init__(
+        self, config: ModelConfig, classes: tuple[str, ...], size: tuple[int, int], path: str = "model"
+    ) -> None:
         super().__init__()
         self.config, self.classes, self.size = config, classes, size
         table = torch.from_numpy(ENCODINGS[config.encoding])
@@ -39,14 +42,16 @@ class Classifier(nn.Module):
         pixels = self.table.index_select(0, maps.flatten().int())
         return pixels.view(*maps.shape, -1).permute(0, 3, 1, 2)
 
+    def predict(self, maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bits (N, C) uint8, 1 where a defect is present, of maps (N, H, W) uint8."""
+        return (predict_logits(self, maps).numpy() > 0).astype(np.uint8)
+
     def fused(self) -> "Classifier":
         """The same function in fewer weights, where the network knows how; otherwise the classifier itself."""
-        fuse = getattr(self.net, "fused", None)
-        if fuse is None:
+        if not isinstance(self.net, Compact):
             return self
-        net = fuse()
-        config = self.config.model_copy(update=net.arguments)
-        fused = Classifier(config, self.classes, self.size)
+        net = self.net.fuse()
+        fused = Classifier(self.config.model_copy(update=net.arguments), self.classes, self.size)
         fused.net = net
         return fused
 
@@ -60,7 +65,9 @@ def _pretrained(config: ModelConfig, path: str) -> dict[str, str]:
     if config.weights == "none":
         return {}
     if "pretrained" not in config.signature():
-        raise ConfigError(f"{path}.weights={config.weights}: {config.target} has no pretrained weights; use a model file")
+        raise ConfigError(
+            f"{path}.weights={config.weights}: {config.target} has no pretrained weights; use a model file"
+        )
     return {"pretrained": config.weights}
 
 
@@ -73,4 +80,4 @@ def predict_logits(
     device = next(model.parameters()).device
     maps = torch.as_tensor(maps)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-        return torch.cat([model(part.to(device)).float().cpu() for part in maps.split(batch_size)])
+        return torch.cat([model(part.to(device)).float().cpu() for part in torch.split(maps, batch_size)])

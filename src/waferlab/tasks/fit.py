@@ -5,6 +5,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -53,7 +54,7 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     every = config.validate_every
-    saving = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    saving: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
     best = ModelCheckpoint(
         **saving, filename=BEST, monitor=task.monitor, mode="max", every_n_epochs=every, save_weights_only=True
     )

@@ -23,15 +23,23 @@ class MixedType(pl.LightningModule):
         model: the network to fit.
         loss: what it is asked to match.
         fit: its optimizer and schedule.
-        validation: labels (N, C) and teacher logits (N, C) of the validation maps; either may be None.
+        validation: the validation maps with their labels (N, C) and the teacher's logits (N, C), if there is one.
         seed: with the epoch, determines dropout.
+        path: prefix of this training's keys in the configuration, for messages.
     """
 
     def __init__(
         self, model: Classifier, loss: Distillation, fit: FitConfig, validation: Batch, seed: int, path: str = ""
     ) -> None:
         super().__init__()
-        self.model, self.loss, self.how, self.validation, self.seed, self.path = model, loss, fit, validation, seed, path
+        self.model, self.loss, self.how, self.validation, self.seed, self.path = (
+            model,
+            loss,
+            fit,
+            validation,
+            seed,
+            path,
+        )
         self.losses: list[Tensor] = []
         self.outputs: list[Tensor] = []
 
@@ -70,7 +78,7 @@ class MixedType(pl.LightningModule):
         self.outputs.append(self.model(batch.maps).float().cpu())
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics that need no further explanation: agreement with the teacher, and with the labels if given."""
+        """Log agreement with the teacher, where there is one, and with the labels."""
         logits = torch.cat(self.outputs)
         self.outputs.clear()
         if self.validation.teacher is not None:

@@ -112,29 +112,19 @@ def loc(rng: np.random.Generator, dies: Dies, maps: int) -> Field:
 def scratch(rng: np.random.Generator, dies: Dies, maps: int) -> Field:
     """A thin curved stroke from rim to rim or nearly so, bulging towards the centre."""
     cos, sin = _direction(rng, maps)
-    half = _draw(rng, maps, 0.45, 0.87)
-    distance = np.sqrt(1 - half * half) * _draw(rng, maps, 0.88, 1.0)
-    sagitta = half * _draw(rng, maps, 0.06, 0.3)
+    half = _draw(rng, maps, 0.42, 0.82)
+    distance = np.sqrt(1 - half * half) * _draw(rng, maps, 0.9, 1.0)
+    sagitta = half * _draw(rng, maps, 0.04, 0.28)
     along = dies.y * cos - dies.x * sin
     along += _draw(rng, maps, -0.1, 0.1)
     along /= half
     along *= along
     across = distance - dies.x * cos - dies.y * sin
     across -= sagitta * (1 - along)
-    stroke = np.abs(across) <= _draw(rng, maps, 0.5, 0.75) * dies.pitch
+    stroke = np.abs(across) <= _draw(rng, maps, 0.55, 0.8) * dies.pitch
     stroke &= along <= 1
-    field: Field = stroke * _draw(rng, maps, 0.8, 1.0)
+    field: Field = stroke * _draw(rng, maps, 0.84, 1.0)
     return field
-
-
-def _grain(rng: np.random.Generator, dies: Dies, maps: int) -> Field:
-    """(N, D) uniform noise, constant over cells of one to three dies, as on maps enlarged from a coarser grid."""
-    height, width = dies.shape
-    per_die = rng.integers(100, 200, (maps, 1)) + rng.integers(-15, 16, (2, maps, 1))
-    row, column = dies.index // width, dies.index % width
-    cell = row * per_die[0] // 256 * width + column * per_die[1] // 256
-    noise: Field = np.take_along_axis(rng.random((maps, height * width), np.float32), cell, axis=1)
-    return noise
 
 
 def _uneven(rng: np.random.Generator, dies: Dies, maps: int, low: float, high: float) -> Field:
@@ -147,17 +137,26 @@ def _uneven(rng: np.random.Generator, dies: Dies, maps: int, low: float, high: f
     return rate
 
 
+def _grains(rng: np.random.Generator, dies: Dies, rate: Field) -> Field:
+    """Fails at an (N, D) rate that are alike over cells of about two dies, as on maps enlarged from a coarser grid."""
+    maps, (height, width) = len(rate), dies.shape
+    cells_per_die = rng.integers(120, 165, (maps, 1)) + rng.integers(-12, 13, (2, maps, 1))  # times 256
+    row, column = dies.index // width, dies.index % width
+    cell = row * cells_per_die[0] // 256 * width + column * cells_per_die[1] // 256
+    noise: Field = np.take_along_axis(rng.random((maps, height * width), np.float32), cell, axis=1)
+    return np.where(noise < rate, np.float32(1), np.float32(-1))
+
+
 def near_full(rng: np.random.Generator, dies: Dies, maps: int) -> Field:
     """Nearly every die; the outermost ones often survive."""
-    rate = _uneven(rng, dies, maps, 0.68, 1.05)
+    rate = _uneven(rng, dies, maps, 0.7, 1.05)
     rate *= dies.radius - dies.r >= _draw(rng, maps, -0.04, 0.05)
-    return (_grain(rng, dies, maps) < rate).astype(np.float32)
+    return _grains(rng, dies, rate)
 
 
 def random(rng: np.random.Generator, dies: Dies, maps: int) -> Field:
     """Dies all over the wafer, in grains and drifts."""
-    rate = _uneven(rng, dies, maps, 0.2, 0.6)
-    return (_grain(rng, dies, maps) < rate).astype(np.float32)
+    return _grains(rng, dies, _uneven(rng, dies, maps, 0.27, 0.66))
 
 
 #: In the order of `waferlab.wafer.DEFECTS`.

@@ -1,5 +1,6 @@
 """Label rows in, wafer maps out."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -33,8 +34,8 @@ def simulate(
         threads: how many to use, by default one a core.
 
     Returns:
-        Maps, labels and masks. Every masked die fails; each bit set in a label has at least one die in the mask, and
-        fails outside the mask are the background's.
+        Maps, labels and masks. Every masked die fails, every bit set in a label killed at least one die, and the fails
+        outside the mask are the background's.
 
     Raises:
         WaferlabError: labels that are no (N, 8) bits, or a size below 12.
@@ -56,7 +57,7 @@ def simulate(
         rng = np.random.Generator(np.random.PCG64(stream))
         maps[chunk, dies.index], masks[chunk, dies.index] = _chunk(labels[chunk], dies, params.background, rng)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         list(pool.map(fill, starts, np.random.SeedSequence(seed).spawn(len(starts))))
     shape = (count, height, width)
     return Wafers(maps.reshape(shape), labels, DEFECTS, masks.reshape(shape))

@@ -1,0 +1,41 @@
+"""``waferlab ui``: the MLflow UI on the project's store."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+from pydantic import Field
+
+from waferlab.commands.compose import checked
+from waferlab.config import Schema, TrackingConfig
+from waferlab.errors import WaferlabError
+from waferlab.tracking.run import Tracker
+
+
+class UiConfig(Schema):
+    """Where the UI listens, and on what store."""
+
+    tracking: TrackingConfig
+    store: Path
+    host: str
+    port: int = Field(ge=1, le=65535)
+
+
+def run(composed: DictConfig) -> None:
+    """Serve the UI until interrupted.
+
+    Raises:
+        WaferlabError: MLflow's server ended by itself, because the port is taken, say.
+    """
+    config = checked(UiConfig, composed)
+    uri = Tracker(config.tracking, config.store).uri
+    print(f"MLflow UI on {uri}\nopen http://{config.host}:{config.port}   (Ctrl-C ends it)")
+    serve = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    server = subprocess.Popen([*serve, "--host", config.host, "--port", str(config.port)])
+    try:
+        code = server.wait()
+    finally:
+        server.terminate()
+        server.wait()
+    raise WaferlabError(f"the MLflow server ended by itself with code {code}; is port {config.port} taken?")
