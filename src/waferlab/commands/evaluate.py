@@ -42,7 +42,7 @@ def evaluate(config: EvaluateConfig) -> Outcome:
     dataset: Dataset = config.dataset.build("dataset")
     require_match(model, dataset, f"model={config.model}")
     tags = {"role": "evaluate", "model": config.model, "dataset": dataset.name}
-    with tracker.run(f"evaluate {dataset.name}", tags | config.tracking.tags) as opened:
+    with tracker.run(f"evaluate {dataset.name}", {**tags, **config.tracking.tags}) as opened:
         opened.parameters(config.model_dump(mode="json", by_alias=True))
         test = dataset.part("test")
         evaluations = [evaluate_model("student", model, test, file.stat().st_size), *evaluate_baselines(dataset)]

@@ -1,10 +1,11 @@
 """Small networks for devices with kilobytes of memory: input (B, channels, H, W) float, output (B, classes) logits."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class Net1(nn.Sequential):
@@ -60,17 +61,17 @@ def _flattened(size: tuple[int, int], kernel: int, pools: tuple[int, ...]) -> in
 class Compact(nn.Module):
     """Our own family of students, made for accuracy per byte: residual depthwise-separable convolutions.
 
-    A 3x3 convolution of stride 2, then three stages of `depth` blocks at 1/2, 1/4 and 1/8 of the map's size with
-    `width`, 2 `width` and 4 `width` channels, and one linear layer on the mean and the maximum of each channel: the
-    mean sees rings and fail rates, the maximum a scratch that covers few dies.
+    A 3x3 convolution of stride 2, then three stages of blocks at 1/2, 1/4 and 1/8 of the map's size with `width`,
+    2 `width` and 4 `width` channels, and one linear layer on the mean and the maximum of each channel: the mean sees
+    rings and fail rates, the maximum a scratch that covers few dies.
 
     Args:
-        width: channels of the first stage.
-        depth: blocks per stage, at least 1.
+        width: channels of the first stage; multiples of 8 run about three times faster than their neighbours on CPUs.
+        depths: blocks of each stage, at least 1.
         fused: batch norms are folded into the convolutions: fewer weights, the same function, no longer for training.
 
     Raises:
-        ValueError: width or depth is out of range.
+        ValueError: width or depths are out of range.
     """
 
     def __init__(
@@ -79,18 +80,21 @@ class Compact(nn.Module):
         num_classes: int,
         size: tuple[int, int],
         width: int = 16,
-        depth: int = 2,
+        depths: tuple[int, int, int] = (2, 2, 2),
         fused: bool = False,
     ) -> None:
-        if not 1 <= width <= 512 or not 1 <= depth <= 32:
-            raise ValueError(f"width={width} and depth={depth}: width is 1 to 512, depth 1 to 32")
+        if not 1 <= width <= 512 or not all(1 <= depth <= 32 for depth in depths):
+            raise ValueError(f"width={width} and depths={list(depths)}: width is 1 to 512, each depth 1 to 32")
         super().__init__()
-        self.arguments = {"width": width, "depth": depth, "fused": fused}
-        self._build = (in_channels, num_classes, size)
-        channels = [width, *([width] * depth), *([2 * width] * depth), *([4 * width] * depth)]
-        strides = [1 + (block > 0 and block % depth == 0) for block in range(3 * depth)]
+        self.arguments: dict[str, Any] = {"width": width, "depths": depths, "fused": fused}
+        self._shapes = (in_channels, num_classes, size)
+        channels = [width]
+        strides = []
+        for stage, depth in enumerate(depths):
+            channels += [width * 2**stage] * depth
+            strides += [2 if stage else 1, *([1] * (depth - 1))]
         self.features = nn.Sequential(
-            _convolution(in_channels, width, 3, stride=2, fused=fused),
+            _Convolution(in_channels, width, 3, stride=2, fused=fused),
             nn.ReLU(),
             *(_Block(*pair, stride, fused) for pair, stride in zip(pairwise(channels), strides, strict=True)),
         )
@@ -104,14 +108,9 @@ class Compact(nn.Module):
 
     def fuse(self) -> "Compact":
         """A copy with its batch norms folded into the convolutions before them."""
-        if self.arguments["fused"]:
-            return self
-        copy = Compact(*self._build, **(self.arguments | {"fused": True}))
+        copy = Compact(*self._shapes, **{**self.arguments, "fused": True})
         for trained, folded in zip(_convolutions(self), _convolutions(copy), strict=True):
-            convolution, norm = trained
-            folded[0].weight, folded[0].bias = fuse_conv_bn_weights(
-                convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-            )
+            folded.load_state_dict(trained.folded())
         copy.classify.load_state_dict(self.classify.state_dict())
         return copy
 
@@ -122,8 +121,8 @@ class _Block(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, fused: bool) -> None:
         super().__init__()
         self.residual = stride == 1 and in_channels == out_channels
-        self.depthwise = _convolution(in_channels, in_channels, 3, stride, groups=in_channels, fused=fused)
-        self.pointwise = _convolution(in_channels, out_channels, 1, fused=fused)
+        self.depthwise = _Convolution(in_channels, in_channels, 3, stride, groups=in_channels, fused=fused)
+        self.pointwise = _Convolution(in_channels, out_channels, 1, fused=fused)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.pointwise(self.depthwise(x).relu())
@@ -133,12 +132,15 @@ class _Block(nn.Module):
 class _Convolution(nn.Sequential):
     """A convolution and its batch norm, or a convolution with a bias into which the norm is folded."""
 
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, fused: bool
+    ) -> None:
+        convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=fused)
+        super().__init__(convolution, *([] if fused else [nn.BatchNorm2d(out_channels)]))
 
-def _convolution(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, fused: bool
-) -> _Convolution:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=fused)
-    return _Convolution(convolution) if fused else _Convolution(convolution, nn.BatchNorm2d(out_channels))
+    def folded(self) -> dict[str, Tensor]:
+        """The state of the same convolution with its norm folded in."""
+        return nn.Sequential(fuse_conv_bn_eval(*self.eval()) if len(self) == 2 else self[0]).state_dict()
 
 
 def _convolutions(network: nn.Module) -> list[_Convolution]:
