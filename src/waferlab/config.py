@@ -115,7 +115,7 @@ class TrainerConfig(Schema):
         precision: ``32-true`` or ``bf16-mixed`` (also faster on many CPUs).
         accelerator: as in Lightning; ``auto`` takes a GPU where there is one.
         gradient_clip: largest gradient norm, or null.
-        ema_decay: decay per step of the averaged weights that are validated and kept, or null.
+        ema_decay: decay per step of the averaged weights that are validated and kept, lower at first; or null.
         early_stopping: epochs without improvement on validation after which to stop, or null.
         label_noise: share of training label bits flipped, for robustness studies.
         validate_every: epochs between two validations.

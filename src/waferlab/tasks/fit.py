@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,8 +10,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import Logger
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from waferlab.config import TrainerConfig
 from waferlab.data.batches import Batches
@@ -61,7 +64,7 @@ def fit(
     last = ModelCheckpoint(**saving, filename=LAST)
     callbacks: list[Callback] = [best, last]
     if config.ema_decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
+        callbacks.append(WeightAveraging(multi_avg_fn=_warmed_average(config.ema_decay)))
     if config.early_stopping is not None:
         patience = -(-config.early_stopping // every)
         callbacks.append(EarlyStopping(task.monitor, mode="max", patience=patience))
@@ -88,6 +91,17 @@ def fit(
     task.load_state_dict(kept)
     score = best.best_model_score
     return Fitted(trainer.current_epoch, float(score) if score is not None else float("nan"))
+
+
+def _warmed_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """An exponential average that forgets the initial weights quickly: early steps use a smaller decay."""
+
+    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        done = int(count)
+        update = get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))  # type: ignore[no-untyped-call]
+        update(averaged, current, count)
+
+    return average
 
 
 class _Show(Callback):
