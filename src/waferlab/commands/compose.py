@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -37,9 +38,16 @@ def checked(schema: type[AnySchema], composed: DictConfig) -> AnySchema:
 
 
 def compose_overrides(command: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose a command's configuration outside its command line, as ``waferlab COMMAND OVERRIDES`` would."""
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose(command, list(overrides))
+    """Compose a command's configuration outside its command line, as ``waferlab COMMAND OVERRIDES`` would.
+
+    Raises:
+        ConfigError: an override names no key, group or option, or isn't written in Hydra's grammar.
+    """
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            return compose(command, list(overrides))
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
 
 
 def configuration(composed: DictConfig) -> Config:

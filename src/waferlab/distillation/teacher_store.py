@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,9 @@ def _view_logits(
     return logits
 
 
-def _locked(path: Path, waiting: str) -> FileLock:
-    """A held lock; says why where it has to wait. The system frees it when its process ends, however it ends."""
+@contextmanager
+def _locked(path: Path, waiting: str) -> Iterator[None]:
+    """Hold a lock; say why where it has to wait. The system frees it when its process ends, however it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -106,4 +108,7 @@ def _locked(path: Path, waiting: str) -> FileLock:
     except Timeout:
         print(waiting)
         lock.acquire()
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()

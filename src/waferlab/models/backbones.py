@@ -4,6 +4,7 @@ from pickle import UnpicklingError
 from typing import Literal
 
 import timm
+from safetensors import SafetensorError
 from torch import nn
 
 from waferlab.errors import ConfigError, WaferlabError
@@ -42,7 +43,7 @@ def timm_model(
             options["pretrained_cfg_overlay"] = {"file": pretrained}
     try:
         model = timm.create_model(name, **options)
-    except (OSError, RuntimeError, UnpicklingError) as error:
+    except (OSError, RuntimeError, UnpicklingError, SafetensorError) as error:
         if pretrained is None:
             raise
         if pretrained != "imagenet":

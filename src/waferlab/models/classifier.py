@@ -61,14 +61,14 @@ class Classifier(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
-def _pretrained(config: ModelConfig, path: str) -> dict[str, str]:
-    if config.weights == "none":
-        return {}
-    if "pretrained" not in config.signature():
+def _pretrained(config: ModelConfig, path: str) -> dict[str, str | None]:
+    if "pretrained" in config.signature():
+        return {"pretrained": None if config.weights == "none" else config.weights}
+    if config.weights != "none":
         raise ConfigError(
             f"{path}.weights={config.weights}: {config.target} has no pretrained weights; use a model file"
         )
-    return {"pretrained": config.weights}
+    return {}
 
 
 @torch.inference_mode()

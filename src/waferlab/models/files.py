@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,16 +23,22 @@ from waferlab.config import ModelConfig
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier
 
-#: What a model file may name without being asked: our own networks.
-TRUSTED: Final = ("waferlab.models.students", "waferlab.models.backbones.timm_model")
+#: The only function that a model file may name; everything else must be a network class.
+BACKBONE: Final = "waferlab.models.backbones.timm_model"
 KEY: Final = "waferlab"
 WEIGHTS: Final = "weights"
+
+#: What reading a damaged or foreign file raises; the last two where its facts nest too deep or hold ``Infinity``.
+DAMAGE: Final = (
+    *(SafetensorError, OSError, KeyError, TypeError, ValueError, IndexError, ValidationError),
+    *(RecursionError, OverflowError),
+)
 
 
 def save_model(model: Classifier, path: Path) -> Path:
     """Write a model file; it appears under its name only when it is whole."""
     config = model.config.model_dump(mode="json", by_alias=True) | {"weights": "none"}
-    facts = {"model": config, "classes": model.classes, "size": model.size, "layout": _layout(model.net)}
+    facts = {"model": config, "classes": model.classes, "size": model.size, "layout": _layout(model.net.state_dict())}
     weights = torch.cat([tensor.detach().cpu().float().flatten() for tensor in model.net.state_dict().values()])
     return write_whole(path, save({WEIGHTS: weights}, {KEY: json.dumps(facts, separators=(",", ":"))}))
 
@@ -50,7 +57,7 @@ def load_model(path: Path) -> Classifier:
         layout = str(facts["layout"])
     except FileNotFoundError as error:
         raise WaferlabError(f"{path}: no such model file") from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, IndexError, ValidationError) as error:
+    except DAMAGE as error:
         raise WaferlabError(f"{path}: this is no model file of Waferlab, or it is damaged ({_brief(error)})") from error
     if not _trusted(config):
         raise WaferlabError(
@@ -59,30 +66,31 @@ def load_model(path: Path) -> Classifier:
         )
     try:
         with torch.device("meta"):  # nothing large is allocated before the weights are known to fit
-            fits = _layout(Classifier(config, classes, size).net) == layout
-        if not fits:
+            outline = Classifier(config, classes, size).net.state_dict()
+        if _layout(outline) != layout:
             raise ConfigError("they were saved by other code")
+        if weights.shape != (values := sum(tensor.numel() for tensor in outline.values()),):
+            raise ConfigError(f"it has {values:,} values, the file {weights.numel():,}")
         model = Classifier(config, classes, size)
         _fill(model.net, weights)
-    except (ConfigError, WaferlabError, RuntimeError, TypeError) as error:
+    except (WaferlabError, RuntimeError, TypeError, OverflowError) as error:
         raise WaferlabError(f"{path}: its weights don't fit the network it names ({_brief(error)})") from error
     return model.eval()
 
 
 def _trusted(config: ModelConfig) -> bool:
-    """Ours, or a network class in a module that the user's own program has imported."""
-    module = config.target.rpartition(".")[0]
-    if module in TRUSTED or config.target in TRUSTED:
-        return config.weights == "none"
-    if module not in sys.modules:
+    """Our backbones, or a network class that its own module defines: our students', or one that the user imported."""
+    if config.weights != "none":
         return False
-    target = config.resolve()
-    return inspect.isclass(target) and issubclass(target, nn.Module) and target.__module__ == module
+    module, _, name = config.target.rpartition(".")
+    target = getattr(sys.modules.get(module), name, None)
+    is_network = inspect.isclass(target) and issubclass(target, nn.Module) and target.__module__ == module
+    return is_network or config.target == BACKBONE
 
 
-def _layout(net: nn.Module) -> str:
+def _layout(state: Mapping[str, Tensor]) -> str:
     """Names and shapes of a network's state, digested."""
-    text = ",".join(f"{name}{tuple(tensor.shape)}" for name, tensor in net.state_dict().items())
+    text = ",".join(f"{name}{tuple(tensor.shape)}" for name, tensor in state.items())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """MLflow runs: opened under a lock, filled through a client, always closed with the right status."""
 
 import json
+import logging
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,8 @@ class Tracker:
 
     def __init__(self, config: TrackingConfig, store: Path) -> None:
         store.mkdir(parents=True, exist_ok=True)
+        for chatty in ("mlflow", "alembic"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         self.uri = config.uri or default_uri(store)
         with FileLock(store / "mlflow.lock"):  # MLflow's schema must not be made by two at once
             try:

@@ -1,0 +1,60 @@
+"""The claim of label-free distillation, end to end: labels of training and validation change nothing in the student."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from waferlab.commands.compose import compose_overrides, configuration
+from waferlab.commands.training import Place, Workplace, make_model
+from waferlab.config import ModelConfig
+from waferlab.data.dataset import Dataset
+from waferlab.distillation.teacher_store import TeacherStore
+from waferlab.models.classifier import Classifier
+from waferlab.models.files import save_model
+from waferlab.tracking.run import Tracker
+
+
+def scrambled(dataset: Dataset) -> Dataset:
+    """The same maps on the same sides; every label bit of training and validation drawn anew."""
+    labels = dataset.wafers.labels.copy()
+    rows = dataset.split != 2
+    labels[rows] = np.random.default_rng(1).integers(0, 2, labels[rows].shape, np.uint8)
+    return replace(dataset, wafers=replace(dataset.wafers, labels=labels))
+
+
+def trained_student(dataset: Dataset, store: Path, *overrides: str) -> dict[str, torch.Tensor]:
+    """Weights of a net2 after two epochs with a fixed teacher."""
+    torch.manual_seed(0)
+    given = {"_target_": "waferlab.models.students.Compact", "width": 4, "depths": [1, 1, 1], "encoding": "die_fail"}
+    teacher_file = store / "teacher.safetensors"
+    save_model(Classifier(ModelConfig.model_validate(given), dataset.classes, dataset.wafers.size), teacher_file)
+    small = ("student=net2", "trainer.max_epochs=2", "trainer.batch_size=32", "trainer.accelerator=cpu")
+    model_and_store = (f"teacher.model={teacher_file}", f"store={store}", "teacher.trainer.precision=32-true")
+    config = configuration(compose_overrides("train", [*small, *model_and_store, *overrides]))
+    loss = config.distillation.build("distillation")
+    tracker = Tracker(config.tracking, config.store)
+    work = Workplace(config, dataset, tracker, TeacherStore(store / "teachers"))
+    assert config.student is not None
+    student = make_model(config.student, dataset, tracker, "student", config.seed)
+    with tracker.run("test", {}) as run:
+        work.fit(student, loss, config.fit, config.seed, work.teacher(), Place(run, store / "training", "student"))
+    return student.state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize(
+    ("distillation", "label_free"), [("logits", True), ("hinton", False)], ids=["logits", "hinton, for contrast"]
+)
+def test_scrambled_labels_leave_the_student_bit_identical(
+    tiny_dataset: Dataset, tmp_path: Path, distillation: str, label_free: bool
+) -> None:
+    loss = f"distillation={distillation}"
+    right = trained_student(tiny_dataset, tmp_path / "right", loss)
+    wrong = trained_student(scrambled(tiny_dataset), tmp_path / "wrong", loss)
+    assert same(right, wrong) is label_free
