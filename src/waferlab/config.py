@@ -132,6 +132,15 @@ class TrainerConfig(Schema):
     label_noise: float = Field(ge=0, lt=0.5)
     validate_every: int = Field(ge=1)
 
+    @model_validator(mode="after")
+    def _is_validated(self) -> "TrainerConfig":
+        if self.validate_every > self.max_epochs:
+            raise ValueError(
+                f"validate_every={self.validate_every} is more than max_epochs={self.max_epochs}: no epoch would be "
+                f"validated, so there would be no best one to keep"
+            )
+        return self
+
 
 class FitConfig(Schema):
     """One way to train a network: optimizer, learning rate over time, and everything in `TrainerConfig`."""
@@ -252,4 +261,5 @@ def _sentences(error: ValidationError, path: str, known: list[str]) -> Iterator[
             yield f"'{key}' is missing"
         else:
             said = fault["msg"].removeprefix("Value error, ")
-            yield f"{key}={fault['input']!r}: {said}" if key else said
+            place = key if isinstance(fault["input"], dict) else f"{key}={fault['input']!r}"
+            yield f"{place}: {said}" if place else said

@@ -10,11 +10,15 @@ import torch
 from waferlab.commands.compose import compose_overrides, configuration
 from waferlab.commands.training import Place, Workplace, make_model
 from waferlab.config import ModelConfig
+from waferlab.data.batches import Batch
 from waferlab.data.dataset import Dataset
+from waferlab.distillation.losses import Distillation, Hinton, LogitDistillation, Supervised
 from waferlab.distillation.teacher_store import TeacherStore
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
+from waferlab.tasks.mixed_type import MixedType
 from waferlab.tracking.run import Tracker
+from waferlab.wafer import DEFECTS
 
 
 def scrambled(dataset: Dataset) -> Dataset:
@@ -58,3 +62,20 @@ def test_scrambled_labels_leave_the_student_bit_identical(
     right = trained_student(tiny_dataset, tmp_path / "right", loss)
     wrong = trained_student(scrambled(tiny_dataset), tmp_path / "wrong", loss)
     assert same(right, wrong) is label_free
+
+
+@pytest.mark.parametrize(
+    ("loss", "monitor"),
+    [
+        (LogitDistillation(), "val/teacher_agreement"),
+        (Hinton(), "val/exact_match"),
+        (Supervised(), "val/exact_match"),
+    ],
+    ids=["logits", "hinton", "supervised"],
+)
+def test_the_best_epoch_is_chosen_by_labels_only_where_the_loss_sees_them(loss: Distillation, monitor: str) -> None:
+    config = configuration(compose_overrides("train", ["student=net2"]))
+    assert config.student is not None
+    model = Classifier(config.student, DEFECTS, (52, 52))
+    validation = Batch(torch.zeros(1, 52, 52, dtype=torch.uint8), torch.zeros(1, 8), torch.zeros(1, 8))
+    assert MixedType(model, loss, config.fit, validation, seed=0).monitor == monitor

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from waferlab.data.batches import Batch
-from waferlab.distillation.losses import Hinton, LogitDistillation, Supervised
+from waferlab.distillation.losses import Distillation, Hinton, LogitDistillation, Supervised
 
 STUDENT = torch.tensor([[0.3, -1.2], [2.0, 0.0]])
 TEACHER = torch.tensor([[1.5, -0.4], [-0.2, 3.0]])
@@ -98,10 +98,15 @@ def test_hinton_at_a_high_temperature_matches_logits() -> None:
 
 @pytest.mark.parametrize(
     ("loss", "given"),
-    [(Supervised(), batch()), (LogitDistillation(), batch(LABELS)), (Hinton(), batch(LABELS)), (Hinton(), batch(None, TEACHER))],
+    [
+        (Supervised(), batch(teacher=TEACHER)),
+        (LogitDistillation(), batch(LABELS)),
+        (Hinton(), batch(LABELS)),
+        (Hinton(), batch(teacher=TEACHER)),
+    ],
     ids=["labels", "teacher", "hinton's teacher", "hinton's labels"],
-)  # fmt: skip
-def test_a_missing_target_is_an_error_not_a_silent_zero(loss: Supervised, given: Batch) -> None:
+)
+def test_a_missing_target_is_an_error_not_a_silent_zero(loss: Distillation, given: Batch) -> None:
     with pytest.raises(TypeError, match="target"):
         loss(STUDENT, given)
 

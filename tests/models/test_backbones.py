@@ -49,9 +49,9 @@ def test_networks_of_a_fixed_input_size_get_that_of_the_maps() -> None:
 
 
 def test_an_unknown_name_is_answered_with_known_ones_near_it() -> None:
-    with pytest.raises(ConfigError, match="timm has no model 'net18'; near it: .*resnet18"):
+    with pytest.raises(ConfigError, match=r"timm has no model 'net18'; near it: .*resnet18"):
         timm_model("net18", 2, 8, SIZE)
-    with pytest.raises(ConfigError, match="timm has no model 'zzz'$"):
+    with pytest.raises(ConfigError, match=r"timm has no model 'zzz'$"):
         timm_model("zzz", 2, 8, SIZE)
 
 

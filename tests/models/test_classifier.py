@@ -68,10 +68,10 @@ def test_a_network_without_norms_is_its_own_fusion() -> None:
 
 
 def test_imagenet_weights_for_a_network_that_has_none_are_refused() -> None:
-    with pytest.raises(ConfigError, match="student.weights=imagenet: .*Net2 has no pretrained weights"):
+    with pytest.raises(ConfigError, match=r"student\.weights=imagenet: .*Net2 has no pretrained weights"):
         classifier("Net2", weights="imagenet")
 
 
 def test_an_argument_that_the_network_does_not_have_is_named_with_its_place() -> None:
-    with pytest.raises(ConfigError, match="unknown key 'student.widht': did you mean 'width'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'student\.widht': did you mean 'width'"):
         classifier(widht=8)

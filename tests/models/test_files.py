@@ -107,7 +107,7 @@ class TestRoundTrip:
         save_model(classifier("my_networks.Mean"), file)
         assert isinstance(load_model(file).net, Mean)
         monkeypatch.delitem(sys.modules, module.__name__)
-        with pytest.raises(WaferlabError, match="refused, it names 'my_networks.Mean'.*import its module first"):
+        with pytest.raises(WaferlabError, match=r"refused, it names 'my_networks\.Mean'.*import its module first"):
             load_model(file)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -64,6 +65,7 @@ class Tracker:
         store.mkdir(parents=True, exist_ok=True)
         for chatty in ("mlflow", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri = config.uri or default_uri(store)
         with FileLock(store / "mlflow.lock"):  # MLflow's schema must not be made by two at once
             try:

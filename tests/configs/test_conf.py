@@ -1,0 +1,160 @@
+"""Every file under conf/: it composes, it is checked, its parts can be built, and its comment's command is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from waferlab.commands.compose import checked, compose_overrides
+from waferlab.conf_folder import config_folder
+from waferlab.config import Component, Config, ModelConfig, Schema, check
+from waferlab.errors import ConfigError
+from waferlab.models.classifier import Classifier
+from waferlab.wafer import DEFECTS
+
+CONF = config_folder()
+FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
+COMMANDS = [file for file in FILES if "/" not in file]
+#: Options of the groups; `hydra/` is read by Hydra itself, with every command.
+OPTIONS = [file for file in FILES if "/" in file and not file.startswith("hydra/")]
+
+#: What the person must say beside the file's name: values marked ``???``, by command or option.
+MISSING = {
+    "backbone/timm": ["backbone.name=lcnet_035"],
+    "student/timm": ["student.name=lcnet_035"],
+    "dataset/arrays": ["dataset.path=maps.npz"],
+    "evaluate": ["model=model.safetensors"],
+    "report": ["study=mixed_type_kd"],
+}
+#: Options of groups that have another place than their group's name.
+PLACES = {"trainer/teacher": "trainer@teacher.trainer"}
+
+
+@pytest.fixture(autouse=True)
+def _server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+
+
+def commands_of(file: str) -> list[tuple[str, list[str]]]:
+    """The commands in the comment that a file opens with: each one's name and overrides."""
+    comment = []
+    for line in (CONF / f"{file}.yaml").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line)
+    found = re.findall(r"waferlab ([a-z]+)((?: +(?:-m|\S+=\S+))*)", "\n".join(comment))
+    return [(name, [word.rstrip(":,;") for word in rest.split() if word != "-m"]) for name, rest in found]
+
+
+def own(file: str) -> list[str]:
+    """The shortest overrides that select an option."""
+    group = file.rpartition("/")[0]
+    return [f"{PLACES.get(file, group)}={file.rpartition('/')[2]}", *MISSING.get(file, [])]
+
+
+def schema_of(command: str) -> type[Schema]:
+    """What a command checks its configuration against."""
+    if command == "train":
+        return Config
+    module = pytest.importorskip(f"waferlab.commands.{command}", exc_type=ModuleNotFoundError)
+    schema: type[Schema] = getattr(module, f"{command.capitalize()}Config")
+    return schema
+
+
+def compose(command: str, overrides: list[str]) -> DictConfig:
+    """Compose with what is missing filled in, where the overrides don't give it."""
+    given = {override.partition("=")[0] for override in overrides}
+    absent = [value for value in MISSING.get(command, []) if value.partition("=")[0] not in given]
+    return compose_overrides(command, [*overrides, *absent])
+
+
+def build_parts(config: Config) -> None:
+    """Build everything that needs no data, without memory for weights."""
+    config.distillation.build("distillation")
+    for path, fit in (("", config.fit), ("teacher.", config.teacher)):
+        fit.optimizer.build(f"{path}optimizer", params=[torch.nn.Parameter(torch.zeros(2))])
+        assert 0 <= fit.schedule.build(f"{path}schedule")(0.5) <= 1
+    for path, network in (("backbone", config.backbone), ("student", config.student)):
+        if network is not None:
+            with torch.device("meta"):
+                Classifier(without_weights(network), DEFECTS, (52, 52), path)
+
+
+def without_weights(network: ModelConfig) -> ModelConfig:
+    return network.model_copy(update={"weights": "none"})
+
+
+def verify(command: str, overrides: list[str]) -> None:
+    """Compose, check against the schema and the signatures, and build."""
+    config = checked(schema_of(command), compose(command, overrides))
+    if isinstance(config, Config):
+        build_parts(check(config))
+    for name in type(config).model_fields:
+        part = getattr(config, name)
+        if type(part) is Component:
+            part.checked(name, "params")
+
+
+def test_the_folder_holds_what_these_tests_read() -> None:
+    assert {"train", "evaluate", "report", "data", "ui"} <= set(COMMANDS)
+    assert len(OPTIONS) > 15
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_composes_as_it_stands(command: str) -> None:
+    verify(command, [])
+
+
+@pytest.mark.parametrize("file", OPTIONS)
+def test_each_option_composes_by_its_name_alone(file: str) -> None:
+    command = commands_of(file)[0][0]
+    verify(command, own(file))
+
+
+@pytest.mark.parametrize("file", [*COMMANDS, *OPTIONS])
+def test_each_file_opens_with_a_command_that_works_and_uses_it(file: str) -> None:
+    commands = commands_of(file)
+    assert commands, f"conf/{file}.yaml does not open with a comment that holds a command"
+    name, overrides = commands[0]
+    if file in COMMANDS:
+        assert name == file
+    else:
+        assert own(file)[0] in overrides
+    for name, overrides in commands:
+        verify(name, overrides)
+
+
+@pytest.mark.parametrize("option", [file for file in OPTIONS if file.startswith(("optimizer/", "schedule/"))])
+def test_optimizers_and_schedules_serve_teachers_too(option: str) -> None:
+    group, _, name = option.partition("/")
+    config = checked(Config, compose("train", [f"{group}@teacher.{group}={name}"]))
+    expected = OmegaConf.load(CONF / f"{option}.yaml")
+    assert isinstance(expected, DictConfig)
+    assert getattr(config.teacher, group).target == expected["_target_"]
+    build_parts(check(config))
+
+
+@pytest.mark.parametrize("dataset", [file for file in OPTIONS if file.startswith("dataset/")])
+@pytest.mark.parametrize("command", ["data", "evaluate"])
+def test_every_command_on_data_takes_every_data_set(command: str, dataset: str) -> None:
+    verify(command, own(dataset))
+
+
+@pytest.mark.parametrize("file", MISSING)
+def test_missing_values_are_named(file: str) -> None:
+    command, overrides = ("train", own(file)[:1]) if "/" in file else (file, [])
+    key = MISSING[file][0].partition("=")[0]
+    with pytest.raises(ConfigError, match=f"^{re.escape(key)}: "):
+        checked(schema_of(command), compose_overrides(command, overrides))
+
+
+def test_runs_and_sweeps_write_below_the_folder_they_are_started_in() -> None:
+    settings = OmegaConf.load(CONF / "hydra" / "waferlab.yaml")
+    for key in ("run.dir", "sweep.dir"):
+        raw = OmegaConf.to_container(settings)
+        for part in key.split("."):
+            assert isinstance(raw, dict)
+            raw = raw[part]
+        assert not Path(str(raw)).is_absolute()

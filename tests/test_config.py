@@ -1,0 +1,180 @@
+"""A wrong configuration is refused before anything is read or trained, in words that say what was probably meant."""
+
+import re
+from typing import Any
+
+import pytest
+
+from waferlab.commands.compose import compose_overrides, configuration
+from waferlab.config import Component, Config, check
+from waferlab.errors import ConfigError
+
+
+def composed(*overrides: str) -> Config:
+    return check(configuration(compose_overrides("train", overrides)))
+
+
+def refused(*overrides: str) -> str:
+    """The message that these overrides are refused with, before or after Hydra composed them."""
+    with pytest.raises(ConfigError) as caught:
+        built(*overrides)
+    return str(caught.value)
+
+
+def built(*overrides: str) -> None:
+    config = composed(*overrides)
+    config.distillation.build("distillation")
+    config.schedule.build("schedule")
+
+
+def test_the_defaults_are_right() -> None:
+    built()
+
+
+class TestUnknownKeys:
+    @pytest.mark.parametrize(
+        ("override", "key", "meant"),
+        [
+            ("+trainer.max_epoch=3", "trainer.max_epoch", "max_epochs"),
+            ("+tracking.experimnet=x", "tracking.experimnet", "experiment"),
+            ("+teacher.trainer.ema_decy=0.9", "teacher.trainer.ema_decy", "ema_decay"),
+            ("+distillation.alpah=0.3", "distillation.alpah", "alpha"),
+            ("+dataset.map=100", "dataset.map", "maps"),
+            ("+optimizer.weight_deacy=0", "optimizer.weight_deacy", "weight_decay"),
+            ("+teacher.schedule.warmpu=0", "teacher.schedule.warmpu", "warmup"),
+            ("+sed=1", "sed", "seed"),
+        ],
+    )
+    def test_an_added_misspelling_is_refused_with_what_was_meant(self, override: str, key: str, meant: str) -> None:
+        assert refused(override) == f"unknown key '{key}': did you mean '{meant}'?"
+
+    def test_a_key_like_none_is_refused_without_a_guess(self) -> None:
+        assert refused("+zzz=1") == "unknown key 'zzz'"
+        assert refused("+student.width=8") == "unknown key 'student.width'"
+
+    @pytest.mark.parametrize("override", ["trainer.max_epoch=3", "studnet=net1", "student=net7", "a b"])
+    def test_what_hydra_refuses_is_a_config_error_too(self, override: str) -> None:
+        assert re.search(r"Could not override|Could not find|Lexer", refused(override))
+
+    def test_the_programs_own_parameters_cannot_be_set(self) -> None:
+        for given in ("student.num_classes", "student.size", "backbone.in_channels", "backbone.pretrained"):
+            assert refused(f"+{given}=3").startswith(f"unknown key '{given}'")
+
+    def test_all_faults_are_told_at_once(self) -> None:
+        message = refused("trainer.max_epochs=0", "seed=-1", "+zzz=1")
+        assert all(key in message for key in ("trainer.max_epochs=0", "seed=-1", "'zzz'"))
+        assert len(message.splitlines()) == 3
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("override", "said"),
+        [
+            ("trainer.max_epochs=many", "trainer.max_epochs='many': Input should be a valid integer"),
+            ("trainer.batch_size=1.5", "trainer.batch_size=1.5: Input should be a valid integer"),
+            ("trainer.augment=perhaps", "trainer.augment='perhaps': Input should be a valid boolean"),
+            ("trainer.precision=16", "trainer.precision=16: Input should be '32-true' or 'bf16-mixed'"),
+            ("dataset.maps=[1]", "dataset.maps=[1]: Input should be a valid integer"),
+            ("distillation.alpha=x", "distillation.alpha='x': Input should be a valid number"),
+            ("distillation.targets=firm", "distillation.targets='firm': Input should be 'hard' or 'soft'"),
+            ("student.encoding=braille", "student.encoding='braille': Input should be 'ordinal'"),
+            ("task.name=sorting", "task.name='sorting'"),
+            ("dataset.fractions=[0.8,0.2]", "dataset.fractions.2"),
+        ],
+    )
+    def test_the_wrong_type_is_named_with_its_key(self, override: str, said: str) -> None:
+        assert said in refused(override)
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            *("trainer.max_epochs=0", "trainer.batch_size=0", "trainer.gradient_clip=0", "trainer.early_stopping=0"),
+            *("trainer.ema_decay=1", "trainer.ema_decay=-0.1", "trainer.label_noise=0.5", "trainer.label_noise=-0.1"),
+            *("trainer.validate_every=0", "teacher.trainer.ema_decay=1.5", "seed=-1", f"seed={2**32}"),
+            *("distillation.alpha=-0.1", "distillation.alpha=1.1", "distillation.beta=0", "distillation.beta=1"),
+            *("schedule.warmup=1", "schedule.warmup=-0.1", "schedule.final=1.5"),
+        ],
+    )
+    def test_values_out_of_range_are_refused_with_key_and_value(self, override: str) -> None:
+        key, _, value = override.rpartition("=")
+        message = refused(override)
+        assert key.rpartition(".")[2] in message
+        assert value in message
+
+    @pytest.mark.parametrize("value", [0, -2])
+    def test_a_temperature_without_meaning_is_refused(self, value: int) -> None:
+        message = refused("distillation=hinton", f"distillation.temperature={value}")
+        assert message == f"distillation: temperature={float(value)} must be above 0"
+
+    @pytest.mark.parametrize("value", ["null", "0", "0.999"])
+    def test_values_at_the_edge_of_their_range_are_taken(self, value: str) -> None:
+        built(f"trainer.ema_decay={value}")
+
+    def test_lists_become_the_tuples_that_signatures_state(self) -> None:
+        config = composed("dataset.fractions=[0.5,0.25,0.25]", "student=compact", "student.depths=[1,2,3]")
+        assert config.student is not None
+        assert config.dataset.checked("dataset")["fractions"] == (0.5, 0.25, 0.25)
+        assert config.student.checked("student", "in_channels", "num_classes", "size")["depths"] == (1, 2, 3)
+
+    def test_a_list_of_the_wrong_length_is_refused(self) -> None:
+        assert "student.depths" in refused("student=compact", "student.depths=[1,2]")
+
+
+class TestCombinations:
+    def test_initial_weights_for_a_finished_teacher_have_no_effect_and_are_refused(self) -> None:
+        message = refused("teacher.model=teacher.safetensors", "backbone.weights=imagenet")
+        assert message.startswith("teacher.model names a finished teacher")
+        built("teacher.model=teacher.safetensors")
+        built("backbone.weights=imagenet")
+
+    def test_a_training_that_would_never_be_validated_is_refused(self) -> None:
+        message = refused("trainer.max_epochs=3", "trainer.validate_every=4")
+        assert message.startswith("trainer: validate_every=4 is more than max_epochs=3")
+        built("trainer.max_epochs=4", "trainer.validate_every=4")
+
+
+class TestComponents:
+    @pytest.mark.parametrize(
+        ("target", "fault"),
+        [
+            ("waferlab.models.students.Net9", "has no attribute 'Net9'"),
+            ("waferlab.models.absent.Net1", "No module named 'waferlab.models.absent'"),
+            ("Net1", "can't be imported"),
+            ("waferlab.wafer.DEFECTS", "is neither a class nor a function"),
+        ],
+    )
+    def test_a_target_that_does_not_exist_is_named(self, target: str, fault: str) -> None:
+        message = refused(f"student._target_={target}")
+        assert message.startswith(f"_target_ '{target}'")
+        assert fault in message
+
+    def test_an_argument_without_default_must_be_given(self) -> None:
+        with pytest.raises(ConfigError, match=r"^'dataset\.path' is missing$"):
+            component_of("waferlab.data.arrays.load").checked("dataset")
+
+    def test_a_component_without_target_is_refused(self) -> None:
+        assert refused("~student._target_") == "'student._target_' is missing"
+
+    def test_what_the_target_itself_refuses_is_told_with_its_place(self) -> None:
+        def shout(loudness: int) -> None:
+            raise ValueError(f"loudness={loudness} is too much")
+
+        component = component_of("math.sqrt")
+        object.__setattr__(component, "resolve", lambda: shout)
+        with pytest.raises(ConfigError, match=r"^stage: loudness=11 is too much$"):
+            component.build("stage", loudness=11)
+
+    def test_values_that_the_program_supplies_are_not_asked_for(self) -> None:
+        network = component_of("waferlab.models.students.Net2")
+        assert network.checked("student", "in_channels", "num_classes", "size") == {}
+        with pytest.raises(ConfigError, match=r"'student\.size' is missing"):
+            network.checked("student", "in_channels", "num_classes")
+
+
+def component_of(target: str, **arguments: Any) -> Component:
+    return Component.model_validate({"_target_": target, **arguments})
+
+
+def test_the_plain_configuration_composes_to_itself() -> None:
+    config = composed("student=compact", "+tracking.tags.study=demo")
+    assert Config.model_validate(config.plain()) == config
