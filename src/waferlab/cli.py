@@ -1,6 +1,7 @@
 """Picks the command; imports nothing heavy, so that help and mistakes answer at once."""
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -61,10 +62,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compose_and_run(command: str, overrides: list[str]) -> None:
     import hydra
+    from hydra.errors import HydraException
 
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # faults reach us, instead of Hydra's own report and exit
     folder = config_folder()
     sys.argv = [f"waferlab {command}", *overrides]
-    hydra.main(version_base="1.3", config_path=str(folder), config_name=command)(_guarded(command))()
+    try:
+        hydra.main(version_base="1.3", config_path=str(folder), config_name=command)(_guarded(command))()
+    except HydraException as error:
+        said = [line for line in str(error).splitlines() if not line.startswith("To append to your config")]
+        sys.exit(_fail("\n".join([*said, f"waferlab {command} --cfg job   shows all keys"]), 2))
 
 
 def _guarded(command: str) -> Callable[[Any], Any]:

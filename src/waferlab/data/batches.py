@@ -31,9 +31,10 @@ class Batches:
     Args:
         wafers: the maps.
         batch_size: maps per batch; the last one is smaller.
-        labels: give labels to the loss.
+        labels: (N, C) float, or None where the loss must not see them.
         teacher: (V, N, C) logits of the teacher on every view of every map, or None; V is 1 without augmentation.
-        augment: shuffle, and show each map in one random dihedral view; otherwise the maps in order, as they are.
+        shuffle: a new order each epoch; otherwise the maps' own.
+        augment: each map in one random dihedral view, another one each epoch; otherwise as it is.
         seed: with the epoch, determines order and views.
         device: where maps and targets are kept.
     """

@@ -69,7 +69,7 @@ class TeacherStore:
         """
         views = dihedral_indices(*wafers.size)[: None if augment else 1]
         weights = digest(tensor.cpu().float().numpy() for tensor in model.net.state_dict().values())
-        name = digest([wafers.maps], f"{weights} {len(views)} {precision} {model.config.encoding}")
+        name = digest([wafers.maps], f"{weights} {len(views)} {precision} {model.config.model_dump_json()}")
         file = self.folder / "outputs" / f"{name}.safetensors"
         with _locked(file.with_suffix(".lock"), "another process is computing this teacher's outputs; waiting for it"):
             if not file.exists():

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waferlab.config import ModelConfig
-from waferlab.errors import ConfigError
+from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.students import Compact
-from waferlab.wafer import ENCODINGS
+from waferlab.wafer import ENCODINGS, STATES
 
 
 class Classifier(nn.Module):
@@ -43,7 +43,17 @@ class Classifier(nn.Module):
         return pixels.view(*maps.shape, -1).permute(0, 3, 1, 2)
 
     def predict(self, maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Bits (N, C) uint8, 1 where a defect is present, of maps (N, H, W) uint8."""
+        """Bits (N, C) uint8, 1 where a defect is present, of maps (N, H, W) uint8.
+
+        Raises:
+            WaferlabError: maps of another size or type, or with states other than 0, 1 and 2.
+        """
+        if maps.dtype != np.uint8 or maps.shape[1:] != self.size or (maps.size and maps.max() >= STATES):
+            height, width = self.size
+            raise WaferlabError(
+                f"this model reads maps (N, {height}, {width}) uint8 of 0 no die, 1 pass, 2 fail, "
+                f"not {maps.shape} {maps.dtype}" + (f" up to {maps.max()}" if maps.size else "")
+            )
         return (predict_logits(self, maps).numpy() > 0).astype(np.uint8)
 
     def fused(self) -> "Classifier":
