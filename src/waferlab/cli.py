@@ -101,3 +101,7 @@ def _interrupt(number: int, _: FrameType | None) -> NoReturn:
 def _fail(message: str, code: int) -> int:
     print(f"waferlab: {message}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""A study's runs, read back from MLflow: the newest finished one of each arm, seed and data set, as rows to compare."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from waferlab.errors import WaferlabError
+from waferlab.tracking.run import Tracker
+
+NETWORKS = ("student", "teacher")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over seeds; the deviation is None for a single value."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of one value or more."""
+        return cls(mean(values), stdev(values) if len(values) > 1 else None)
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One finished run of a study.
+
+    Attributes:
+        arm: what is compared: tag ``arm``; an evaluation without one belongs to the arm whose model it evaluates.
+        seed: the seed its network was trained with; for a model file that no run knows, the file.
+        data: the test maps: name of the data set and its fingerprint, where the run recorded it.
+        command: how to repeat it, or None where the run did not record it.
+        epochs: how long its network was trained, or None where the run does not know.
+        tags, metrics: of the run; ``metrics["student"]["exact_match"]`` was logged as ``test/student/exact_match``.
+    """
+
+    arm: str
+    seed: str
+    data: tuple[str, str]
+    command: str | None
+    epochs: int | None
+    tags: dict[str, str]
+    metrics: dict[str, dict[str, float]]
+
+    @property
+    def network(self) -> str:
+        """The model that the run was about: the student, or the teacher where there is no student."""
+        return next(name for name in NETWORKS if name in self.metrics)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a study's table, all on the same test maps.
+
+    Attributes:
+        seeds: how many runs are behind it; None for a trivial baseline, which has no seed.
+        exact_match, macro_f1: shares in [0, 1].
+        bytes: size of the model file, the largest of the seeds; None where there is no network.
+        claim: published exact match in percent, or None.
+        reach: exact match in percent that the study set out to reach, or None.
+    """
+
+    name: str
+    seeds: int | None
+    exact_match: Spread
+    macro_f1: Spread
+    parameters: int
+    bytes: int | None
+    claim: float | None = None
+    reach: float | None = None
+
+
+def read_study(tracker: Tracker, study: str) -> list[StudyRun]:
+    """The runs that count: finished, the newest of each arm, seed and data set; sorted by these.
+
+    Raises:
+        WaferlabError: the study has no finished run.
+    """
+    tagged = [run for run in _runs(tracker) if "study" in run.data.tags]
+    newest: dict[tuple[object, ...], StudyRun] = {}
+    for run in tagged:  # oldest first
+        if run.data.tags["study"] == study and (read := _read(run, tracker)) is not None:
+            newest[read.data, read.arm, read.seed] = read
+    if not newest:
+        known = ", ".join(sorted({run.data.tags["study"] for run in tagged}))
+        raise WaferlabError(
+            f"study={study} has no finished run at {tracker.uri}; "
+            + (f"studies there: {known}" if known else "no run there has a tag 'study' (+tracking.tags.study=NAME)")
+        )
+    return [newest[key] for key in sorted(newest, key=str)]
+
+
+def rows(runs: Sequence[StudyRun]) -> list[Row]:
+    """The table of runs on the same data: arms by size, the largest first, then teachers and trivial baselines.
+
+    A teacher that its students name but that is no arm of its own has the row ``teacher``.
+    """
+    arms, teachers = defaultdict(list), {}
+    for run in runs:
+        arms[run.arm].append(run)
+        if run.network == "student" and "teacher" in run.metrics:
+            teachers[run.tags.get("teacher.file")] = run
+    for run in runs:
+        if run.network == "teacher":
+            teachers.pop(run.tags.get("teacher.file"), None)
+    made = [_row(arm, members, members[0].network) for arm, members in arms.items()]
+    made.sort(key=lambda row: (-(row.bytes or 0), row.name))
+    if teachers:
+        made.append(_row("teacher", list(teachers.values()), "teacher", tagged=False))
+    baselines = {name: run for run in runs for name in run.metrics if name not in NETWORKS}
+    return made + [_row(name, [run], name, tagged=False) for name, run in sorted(baselines.items())]
+
+
+def _row(name: str, runs: Sequence[StudyRun], model: str, tagged: bool = True) -> Row:
+    metrics = [run.metrics[model] for run in runs]
+    sizes = [int(values["bytes"]) for values in metrics if "bytes" in values]
+    tags = runs[-1].tags if tagged else {}
+    return Row(
+        name=name,
+        seeds=len(runs) if model in NETWORKS else None,
+        exact_match=Spread.of([values["exact_match"] for values in metrics]),
+        macro_f1=Spread.of([values["macro_f1"] for values in metrics]),
+        parameters=int(metrics[-1]["parameters"]),
+        bytes=max(sizes) if sizes else None,
+        claim=float(tags["claim"]) if "claim" in tags else None,
+        reach=float(tags["reach"]) if "reach" in tags else None,
+    )
+
+
+def _read(run: MlflowRun, tracker: Tracker) -> StudyRun | None:
+    """What a run says; None where it is no result: a teacher's own training, or a run that logged no test metric."""
+    tags, parameters = run.data.tags, run.data.params
+    metrics: dict[str, dict[str, float]] = defaultdict(dict)
+    for key, value in run.data.metrics.items():
+        part, _, rest = key.partition("/")
+        if part == "test":
+            model, _, metric = rest.partition("/")
+            metrics[model][metric] = value
+    if not any(name in metrics for name in NETWORKS):
+        return None
+    trained = run if tags.get("role") != "evaluate" else _run(tracker, tags["model"])
+    learned = trained.data if trained else run.data
+    fixed = "teacher." if "student" not in metrics else ""
+    epochs = learned.metrics.get("epochs", learned.params.get(f"{fixed}trainer.max_epochs"))
+    return StudyRun(
+        arm=tags.get("arm") or learned.tags.get("arm", "unnamed"),
+        seed=learned.params.get(f"{fixed}seed") or tags.get("model", ""),
+        data=(tags.get("dataset", ""), tags.get("dataset.fingerprint", "")),
+        command=tags.get("command") or _evaluate_command(tags, parameters),
+        epochs=None if epochs is None else int(epochs),
+        tags=dict(tags),
+        metrics=dict(metrics),
+    )
+
+
+def _evaluate_command(tags: dict[str, str], parameters: dict[str, str]) -> str | None:
+    if tags.get("role") != "evaluate":
+        return None
+    return f"waferlab evaluate model={parameters['model']} dataset={tags['dataset']}"
+
+
+def _run(tracker: Tracker, reference: str) -> MlflowRun | None:
+    """The run that a ``model=`` names, or None where it names a file."""
+    try:
+        return tracker.client.get_run(reference)
+    except MlflowException:
+        return None
+
+
+def _runs(tracker: Tracker) -> Iterator[MlflowRun]:
+    """All finished runs of the experiment, oldest first."""
+    token: str | None = ""
+    while token is not None:
+        page = tracker.client.search_runs(
+            [tracker.experiment_id],
+            "attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+            page_token=token or None,
+        )
+        yield from page
+        token = page.token or None
+
+
+def by_data(runs: Iterable[StudyRun]) -> dict[tuple[str, str], list[StudyRun]]:
+    """The runs of each data set; only these are comparable."""
+    groups: dict[tuple[str, str], list[StudyRun]] = defaultdict(list)
+    for run in runs:
+        groups[run.data].append(run)
+    return dict(groups)

@@ -1,0 +1,152 @@
+"""One whole experiment, interrupted and resumed: what a person gets, and what is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+import waferlab
+from waferlab.cli import main
+from waferlab.commands.results import Outcome
+from waferlab.errors import ConfigError, WaferlabError
+from waferlab.tracking.run import default_uri
+
+TINY = (
+    "dataset.maps=240",
+    "student=net2",
+    "backbone=timm",
+    "backbone.name=test_resnet",
+    "teacher.trainer.max_epochs=1",
+    "teacher.trainer.precision=32-true",
+    "trainer.max_epochs=2",
+)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    """A finished experiment and its store."""
+    store = tmp_path_factory.mktemp("store")
+    return waferlab.train(*TINY, f"store={store}"), store
+
+
+class TestFinishedRun:
+    def test_is_finished_in_mlflow_with_config_metrics_model_and_figures(self, outcome: tuple[Outcome, Path]) -> None:
+        made, store = outcome
+        client = MlflowClient(default_uri(store))
+        run = client.get_run(made.run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.params["student._target_"] == "waferlab.models.students.Net2"
+        assert run.data.tags["command"].startswith("waferlab train dataset.maps=240")
+        for name in ("student", "teacher", "majority", "zone_density"):
+            assert f"test/{name}/exact_match" in run.data.metrics
+        kept = {file.path for file in client.list_artifacts(made.run_id)}
+        assert {"config.json", "figures", "model"} <= kept
+        assert all(figure.exists() for figure in made.figures)
+
+    def test_its_teacher_is_a_run_of_its_own_and_serves_the_next_experiment(
+        self, outcome: tuple[Outcome, Path]
+    ) -> None:
+        made, store = outcome
+        again = waferlab.train(*TINY, f"store={store}", "seed=1")
+        client = MlflowClient(default_uri(store))
+        first, second = (client.get_run(run_id).data.tags["teacher.run_id"] for run_id in (made.run_id, again.run_id))
+        assert first == second
+        assert client.get_run(first).info.status == "FINISHED"
+
+    def test_the_same_seed_gives_the_same_bytes(self, outcome: tuple[Outcome, Path]) -> None:
+        made, store = outcome
+        again = waferlab.train(*TINY, f"store={store}")
+        assert again.model_file.read_bytes() == made.model_file.read_bytes()
+
+    def test_evaluate_finds_the_same_metrics(
+        self, outcome: tuple[Outcome, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        made, store = outcome
+        said = main(["evaluate", f"model={made.run_id}", "dataset=simulated", "dataset.maps=240", f"store={store}"])
+        assert said == 0
+        student = next(e for e in made.evaluations if e.name == "student")
+        assert f"{100 * student.metrics['exact_match']:.2f} %" in capsys.readouterr().out
+
+    def test_cannot_be_resumed(self, outcome: tuple[Outcome, Path]) -> None:
+        made, store = outcome
+        with pytest.raises(WaferlabError, match="is finished"):
+            waferlab.train(f"resume={made.run_id}", f"store={store}")
+
+
+class TestFaults:
+    def test_a_loss_that_is_not_finite_ends_the_run_as_failed(self, tmp_path: Path) -> None:
+        fatal = ("distillation=supervised", "optimizer.lr=1e30", "trainer.gradient_clip=null", f"store={tmp_path}")
+        with pytest.raises(WaferlabError, match=r"the training loss became .* lower optimizer\.lr"):
+            waferlab.train(*TINY, *fatal)
+        client = MlflowClient(default_uri(tmp_path))
+        (run,) = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])
+        assert run.info.status == "FAILED"
+
+    def test_a_teacher_with_other_classes_is_refused_by_name(
+        self, outcome: tuple[Outcome, Path], tmp_path: Path
+    ) -> None:
+        import numpy as np
+
+        made, store = outcome
+        maps = np.random.default_rng(0).integers(0, 3, (60, 52, 52)).astype(np.uint8)
+        np.savez(tmp_path / "mine.npz", maps=maps, labels=np.arange(120).reshape(60, 2) % 3 % 2)
+        mine = ("dataset=arrays", f"dataset.path={tmp_path / 'mine.npz'}", "student=net2", f"store={store}")
+        with pytest.raises(WaferlabError, match=r"its classes .* are not those of the data set"):
+            waferlab.train(*mine, f"teacher.model={made.model_file}")
+
+    @pytest.mark.parametrize(
+        ("overrides", "said", "code"),
+        [
+            (["+trainer.max_epoch=3"], "did you mean 'max_epochs'?", 2),
+            (["trainer.max_epochs=many"], "trainer.max_epochs='many'", 2),
+            (["distillation.alpah=1"], "distillation.alpah", 2),
+            (["distillation.alpha=2"], "alpha=2", 2),
+            (["dataset=mixedwm38", "dataset.path=/nowhere/maps.npz"], "/nowhere/maps.npz", 1),
+            (["teacher.model=/nowhere/model"], "/nowhere/model", 1),
+        ],
+    )
+    def test_mistakes_end_with_a_sentence_and_a_code(
+        self, overrides: list[str], said: str, code: int, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        assert main(["train", *overrides, f"store={tmp_path}", f"hydra.run.dir={tmp_path}"]) == code
+        error = capfd.readouterr().err
+        assert said in error
+        assert "Traceback" not in error
+
+    def test_resume_takes_no_other_overrides(self, tmp_path: Path) -> None:
+        with pytest.raises((ConfigError, WaferlabError)):
+            waferlab.train("resume=" + "0" * 32, f"store={tmp_path}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
+def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
+    number: signal.Signals, outcome: tuple[Outcome, Path], tmp_path: Path
+) -> None:
+    _, store = outcome
+    long = [*TINY, "trainer.max_epochs=40", "trainer.ema_decay=0.9", f"store={store}"]
+    before = set((store / "runs").iterdir())
+    command = [sys.executable, "-m", "waferlab.cli", "train", *long, f"hydra.run.dir={tmp_path}"]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        begun = [run for run in set((store / "runs").iterdir()) - before if (run / "training" / "last.ckpt").exists()]
+        if begun:
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, error
+    assert "Traceback" not in error
+    (run,) = begun
+    assert MlflowClient(default_uri(store)).get_run(run.name).info.status == "KILLED"
+    assert not (run / "model.safetensors").exists()
+
+    resumed = waferlab.train(f"resume={run.name}", f"store={store}")
+    undisturbed = waferlab.train(*long)
+    assert resumed.run_id == run.name
+    assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()

@@ -1,0 +1,216 @@
+"""The report of a study: which runs count, what the rows say, and that the same runs give the same bytes."""
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from waferlab.commands.compose import checked, compose_overrides
+from waferlab.commands.report import _printed, run, write_report
+from waferlab.config import Config, TrackingConfig
+from waferlab.data.dataset import Dataset
+from waferlab.errors import ConfigError, WaferlabError
+from waferlab.models.classifier import Classifier
+from waferlab.models.files import save_model
+from waferlab.tracking.run import Tracker
+from waferlab.tracking.study import Row, Spread, read_study, rows
+
+DATA = {"dataset": "mixedwm38", "dataset.fingerprint": "0123456789abcdef", "dataset.split": "8 train, 1 val, 1 test"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all tests, as MLflow takes seconds to make its tables."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def tracker(store: Path, request: pytest.FixtureRequest) -> Tracker:
+    """An MLflow experiment of the test's own."""
+    return Tracker(TrackingConfig(uri=None, experiment=request.node.name, tags={}), store)
+
+
+def log(
+    tracker: Tracker,
+    accuracies: Mapping[str, float],
+    *,
+    arm: str | None = "net1",
+    seed: int = 0,
+    study: str = "small",
+    size: int = 1000,
+    **tags: object,
+) -> str:
+    """One finished run with hand-made results; the accuracies are of the models it tested."""
+    marks = {"study": study, "role": "student", "command": f"waferlab train seed={seed} store=here"} | DATA | tags
+    with tracker.run("made", marks | ({"arm": arm} if arm else {})) as opened:
+        opened.parameters({"seed": seed, "teacher": {"seed": 7, "trainer": {"max_epochs": 40}}})
+        for model, accuracy in accuracies.items():
+            values = {"exact_match": accuracy, "macro_f1": accuracy / 2, "parameters": 250}
+            if model in ("student", "teacher"):
+                values["bytes"] = size * (10 if model == "teacher" else 1)
+            opened.metrics({f"test/{model}/{name}": value for name, value in values.items()})
+        if "student" in accuracies:
+            opened.metrics({"epochs": 30})
+    return opened.id
+
+
+def table(tracker: Tracker, study: str = "small") -> dict[str, Row]:
+    return {row.name: row for row in rows(read_study(tracker, study))}
+
+
+class TestRows:
+    def test_an_arm_is_the_mean_and_sample_deviation_over_its_seeds(self, tracker: Tracker) -> None:
+        for seed, accuracy in enumerate((0.90, 0.92, 0.97)):
+            log(tracker, {"student": accuracy}, seed=seed, claim=93.33, reach=94.5)
+        row = table(tracker)["net1"]
+        assert row.exact_match.mean == pytest.approx(0.93)
+        assert row.exact_match.deviation == pytest.approx(0.036055512754)
+        assert row.macro_f1.mean == pytest.approx(0.465)
+        assert (row.seeds, row.parameters, row.bytes, row.claim, row.reach) == (3, 250, 1000, 93.33, 94.5)
+
+    def test_one_seed_has_no_deviation(self, tracker: Tracker) -> None:
+        log(tracker, {"student": 0.9})
+        assert table(tracker)["net1"].exact_match == Spread(0.9, None)
+
+    def test_of_a_seed_the_newest_finished_run_counts(self, tracker: Tracker) -> None:
+        log(tracker, {"student": 0.5}, seed=1)
+        log(tracker, {"student": 0.9}, seed=1)
+        failed = log(tracker, {"student": 0.1}, seed=1)
+        tracker.client.set_terminated(failed, "FAILED")
+        row = table(tracker)["net1"]
+        assert (row.seeds, row.exact_match.mean) == (1, 0.9)
+
+    def test_students_of_one_teacher_give_it_one_row_without_their_claim(self, tracker: Tracker) -> None:
+        for seed in (0, 1):
+            log(tracker, {"student": 0.9, "teacher": 0.98}, seed=seed, claim=93, **{"teacher.file": "a"})
+        teacher = table(tracker)["teacher"]
+        assert (teacher.seeds, teacher.exact_match, teacher.claim) == (1, Spread(0.98, None), None)
+
+    def test_a_teacher_that_is_an_arm_has_one_row_with_its_claim(self, tracker: Tracker) -> None:
+        log(tracker, {"teacher": 0.98}, arm="teacher", claim=98, **{"teacher.file": "a"})
+        log(tracker, {"student": 0.9, "teacher": 0.98}, **{"teacher.file": "a"})
+        made = rows(read_study(tracker, "small"))
+        assert [(row.name, row.claim) for row in made] == [("teacher", 98), ("net1", None)]
+
+    def test_a_teachers_own_training_is_no_result(self, tracker: Tracker) -> None:
+        log(tracker, {"student": 0.9})
+        log(tracker, {}, role="teacher", seed=5)
+        assert table(tracker)["net1"].seeds == 1
+
+    def test_trivial_baselines_stand_last_without_seeds_and_bytes(self, tracker: Tracker) -> None:
+        for seed in (0, 1):
+            log(tracker, {"student": 0.9, "majority": 0.05, "zone_density": 0.4}, seed=seed)
+        made = rows(read_study(tracker, "small"))
+        assert [(row.name, row.seeds, row.bytes) for row in made[1:]] == [
+            ("majority", None, None),
+            ("zone_density", None, None),
+        ]
+
+    def test_arms_stand_by_size(self, tracker: Tracker) -> None:
+        for arm, size in (("small", 10), ("large", 1000), ("middle", 100)):
+            log(tracker, {"student": 0.9}, arm=arm, size=size)
+        assert list(table(tracker)) == ["large", "middle", "small"]
+
+
+class TestEvaluations:
+    def test_an_evaluation_belongs_to_the_arm_and_seed_of_its_model(self, tracker: Tracker) -> None:
+        for seed in (3, 4):
+            trained = log(tracker, {"student": 0.99}, arm="simulated", seed=seed, dataset="simulated")
+            log(tracker, {"student": 0.8 + seed / 100}, arm=None, seed=0, role="evaluate", model=trained, reach=90)
+        runs = [found for found in read_study(tracker, "small") if found.data[0] == "mixedwm38"]
+        assert [(found.arm, found.seed) for found in runs] == [("simulated", "3"), ("simulated", "4")]
+        assert {found.epochs for found in runs} == {30}
+        assert rows(runs)[0].exact_match.mean == pytest.approx(0.835)
+
+    def test_data_sets_have_tables_of_their_own(self, tracker: Tracker, tmp_path: Path) -> None:
+        trained = log(tracker, {"student": 0.99}, arm="simulated", dataset="simulated")
+        log(tracker, {"student": 0.8}, arm=None, role="evaluate", model=trained)
+        text = write_report("small", read_study(tracker, "small"), tmp_path)[0].read_text()
+        real, simulated = text.index("## mixedwm38"), text.index("## simulated")
+        assert "80.00" in text[real:simulated]
+        assert "99.00" in text[simulated:]
+
+
+class TestFiles:
+    def test_the_table_says_what_was_measured_and_how(self, tracker: Tracker, tmp_path: Path) -> None:
+        for seed, accuracy in enumerate((0.90, 0.92, 0.97)):
+            log(tracker, {"student": accuracy, "majority": 0.05}, seed=seed, claim=93.33, reach=94.5)
+        text = write_report("small", read_study(tracker, "small"), tmp_path / "out")[0].read_text()
+        assert "| net1 | 3 | 93.00 ± 3.61 | 46.50 ± 1.80 | 250 | 1,000 | 93.33 | 94.5 |" in text
+        assert "| majority |  | 5.00 | 2.50 | 250 |  |  |  |" in text
+        assert "8 train, 1 val, 1 test" in text
+        assert "0123456789abcdef" in text
+        assert "epochs: net1 30" in text
+        assert "waferlab train seed=2  # net1, seed 2" in text  # without the store's place
+
+    def test_the_same_runs_give_the_same_bytes(self, tracker: Tracker, tmp_path: Path) -> None:
+        log(tracker, {"student": 0.9, "teacher": 0.98, "majority": 0.05}, claim=93.33)
+        written = [
+            [path.read_bytes() for path in write_report("small", read_study(tracker, "small"), tmp_path / folder)]
+            for folder in ("one", "two")
+        ]
+        assert written[0] == written[1]
+        assert len(written[0][1]) < 200_000
+
+    def test_the_printed_table_fits_80_columns(self) -> None:
+        spread = Spread(0.98765, 0.01234)
+        console = Console(width=200, record=True, file=StringIO())
+        console.print(_printed("small", [Row("compact_248kb", 3, spread, spread, 11_180_616, 44_737_352, 93.33, 94.5)]))
+        lines = [line.rstrip() for line in console.export_text().splitlines()]
+        assert max(map(len, lines)) <= 80
+        assert "98.77 ± 1.23" in lines[-1]
+
+    def test_the_command_writes_into_its_output_folder(
+        self, tracker: Tracker, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        log(tracker, {"student": 0.9})
+        experiment = tracker.client.get_experiment(tracker.experiment_id).name
+        overrides = ["study=small", f"store={store}", f"tracking.experiment={experiment}", f"output={tmp_path}"]
+        run(compose_overrides("report", overrides))
+        assert (tmp_path / "results.md").is_file()
+        assert "90.00" in capsys.readouterr().out
+
+
+class TestMistakes:
+    def test_an_unknown_study_is_answered_with_the_known_ones(self, tracker: Tracker) -> None:
+        log(tracker, {"student": 0.9}, study="capacity")
+        with pytest.raises(WaferlabError, match=r"study=small has no finished run .* studies there: capacity"):
+            read_study(tracker, "small")
+
+    def test_without_any_study_the_answer_says_how_to_tag_a_run(self, tracker: Tracker) -> None:
+        with pytest.raises(WaferlabError, match=r"\+tracking\.tags\.study=NAME"):
+            read_study(tracker, "small")
+
+    def test_a_name_that_is_no_folder_name_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="study"):
+            run(compose_overrides("report", ["study='../other'"]))
+
+
+class TestPresets:
+    ARMS = ("teacher", "net1", "net2", "compact_248kb", "compact_21kb")
+
+    def composed(self, experiment: str) -> Config:
+        return checked(Config, compose_overrides("train", [f"experiment={experiment}"]))
+
+    @pytest.mark.parametrize("arm", ARMS)
+    def test_all_arms_of_mixed_type_kd_share_the_teacher_of_mixedwm38(self, arm: str) -> None:
+        base, preset = self.composed("mixedwm38"), self.composed(f"mixed_type_kd/{arm}")
+        assert (preset.teacher, preset.backbone, preset.dataset) == (base.teacher, base.backbone, base.dataset)
+        assert preset.tracking.tags["study"] == "mixed_type_kd"
+        assert preset.tracking.tags["arm"] == arm
+
+    @pytest.mark.parametrize(("arm", "limit"), [("compact_248kb", 248_000), ("compact_21kb", 21_000)])
+    def test_compact_students_keep_the_size_in_their_name(
+        self, arm: str, limit: int, tiny_dataset: Dataset, tmp_path: Path
+    ) -> None:
+        student = self.composed(f"mixed_type_kd/{arm}").student
+        assert student is not None
+        model = Classifier(student, tiny_dataset.classes, tiny_dataset.wafers.size).fused()
+        assert save_model(model, tmp_path / "model.safetensors").stat().st_size <= limit
+
+    def test_the_student_of_sim_to_real_sees_simulated_maps_and_no_teacher(self) -> None:
+        config = self.composed("sim_to_real")
+        assert config.dataset.target == "waferlab.data.simulator.load"
+        assert config.distillation.target.endswith("Supervised")
