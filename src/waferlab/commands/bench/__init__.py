@@ -1,0 +1,81 @@
+"""``waferlab bench``: the speed figures that this project claims, as ratios measured side by side on this machine."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Literal
+
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from waferlab.commands.bench.timing import Measurement
+from waferlab.commands.compose import checked
+from waferlab.config import Schema
+
+
+class BenchConfig(Schema):
+    """What to measure, and how long.
+
+    Attributes:
+        suite: one of the suites, or all of them.
+        maps: simulated maps that students train on; teachers get a quarter.
+        repeats: pairs measured of each comparison.
+    """
+
+    suite: Literal["all", "training", "distillation", "precision", "startup", "memory"]
+    maps: int = Field(ge=200)
+    repeats: int = Field(ge=1)
+
+
+def run(composed: DictConfig) -> None:
+    """Measure as composed on the command line, and print the table."""
+    from waferlab.commands.bench.suites import SUITES
+
+    config = checked(BenchConfig, composed)
+    console = Console()
+    console.print(machine(), highlight=False)
+    measured = []
+    for name in SUITES if config.suite == "all" else [config.suite]:
+        for measurement in SUITES[name](config.maps, config.repeats):
+            measured.append(measurement)
+            print(f"{name}: {measurement.what} {value(measurement)}", file=sys.stderr)
+    console.print(table(measured))
+
+
+def machine() -> str:
+    """One line on what the figures were measured on."""
+    import torch
+
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    torch_says = f"{torch.get_num_threads()} torch threads, torch {torch.__version__}"
+    return f"{_cpu_name()}, {os.cpu_count()} cores, {torch_says}{gpu}"
+
+
+def table(measured: list[Measurement]) -> Table:
+    """Measurements as a table of at most 80 columns."""
+    made = Table("what", "reference", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("median (min-max)", "limit"):
+        made.add_column(column, justify="right", no_wrap=True)
+    made.add_column("")
+    for one in measured:
+        limit = "" if one.limit is None else f"{'≥' if one.at_least else '≤'} {one.limit:g}"
+        made.add_row(one.what, one.reference, value(one), limit, one.verdict)
+    return made
+
+
+def value(measurement: Measurement) -> str:
+    """Median and range, with the unit."""
+    low, high = min(measurement.values), max(measurement.values)
+    spread = f" ({low:.2f}-{high:.2f})" if len(measurement.values) > 1 else ""
+    return f"{measurement.median:.2f}{spread} {measurement.unit}".rstrip()
+
+
+def _cpu_name() -> str:
+    information = Path("/proc/cpuinfo")
+    for line in information.read_text().splitlines() if information.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

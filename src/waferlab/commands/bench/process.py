@@ -1,0 +1,63 @@
+"""What is measured from outside: commands and whole runs in processes of their own."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from waferlab.errors import WaferlabError
+
+_COMMAND = "from waferlab.cli import main; raise SystemExit(main())"
+_RUN = """
+import json, re, sys
+from pathlib import Path
+
+import lightning, mlflow, scipy, sklearn.linear_model, timm, torch, torchvision
+import waferlab
+import waferlab.commands.train
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+libraries = peak()
+waferlab.train(*sys.argv[1:])
+print(json.dumps([libraries, peak()]))
+"""
+
+
+def seconds_of(code: str, *arguments: str) -> float:
+    """Wall-clock seconds of a new interpreter that runs this code."""
+    started = time.perf_counter()
+    _output_of(code, *arguments)
+    return time.perf_counter() - started
+
+
+def seconds_of_command(*arguments: str) -> float:
+    """Wall-clock seconds of ``waferlab ARGUMENTS``."""
+    return seconds_of(_COMMAND, *arguments)
+
+
+def memory_of_run(maps: int) -> float:
+    """Largest resident memory, in GB (1e9 bytes), of a run on simulated maps, beyond what its libraries take.
+
+    The run is ``waferlab train`` with one epoch each for teacher and student, and the teacher's outputs on one view.
+
+    Raises:
+        WaferlabError: this system doesn't say how much memory a process took (Linux does).
+    """
+    if not Path("/proc/self/status").exists():
+        raise WaferlabError("suite=memory reads /proc/self/status, which only Linux has")
+    epochs = ["teacher.trainer.max_epochs=1", "trainer.max_epochs=1", "trainer.augment=false"]
+    with tempfile.TemporaryDirectory() as store:
+        said = _output_of(_RUN, f"dataset.maps={maps}", f"store={store}", *epochs)
+    libraries, peak = map(int, json.loads(said.splitlines()[-1]))  # KiB
+    return (peak - libraries) * 1024 / 1e9
+
+
+def _output_of(code: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WaferlabError(f"the benchmark's process with {' '.join(arguments)} failed:\n{done.stderr.strip()}")
+    return done.stdout
