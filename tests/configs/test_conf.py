@@ -50,8 +50,8 @@ def commands_of(file: str) -> list[tuple[str, list[str]]]:
 
 def own(file: str) -> list[str]:
     """The shortest overrides that select an option."""
-    group = file.rpartition("/")[0]
-    return [f"{PLACES.get(file, group)}={file.rpartition('/')[2]}", *MISSING.get(file, [])]
+    group, _, option = file.partition("/")
+    return [f"{PLACES.get(file, group)}={option}", *MISSING.get(file, [])]
 
 
 def schema_of(command: str) -> type[Schema]:
