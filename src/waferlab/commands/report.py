@@ -133,7 +133,7 @@ def _printed(title: str, table: Sequence[Row]) -> Table:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.name.replace("_", " "),
+        row.name,
         "" if row.seeds is None else str(row.seeds),
         _percent(row.exact_match),
         _percent(row.macro_f1),
