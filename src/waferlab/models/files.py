@@ -1,7 +1,7 @@
 """Model files: weights and what they need to be rebuilt, in safetensors, so that reading one never runs code.
 
 All weights are one flat float32 tensor in the order of the network's state: names and shapes of forty small tensors
-would take a fifth of a 21 KB file. A digest of names and shapes beside it tells when the network's code has changed.
+would be a large part of a 21 KB file. A digest of names and shapes beside it tells when the network's code has changed.
 """
 
 import hashlib

@@ -66,7 +66,7 @@ class Compact(nn.Module):
     rings and fail rates, the maximum a scratch that covers few dies.
 
     Args:
-        width: channels of the first stage; multiples of 8 run about three times faster than their neighbours on CPUs.
+        width: channels of the first stage; multiples of 8 suit CPUs best.
         depths: blocks of each stage, at least 1.
         fused: batch norms are folded into the convolutions: fewer weights, the same function, no longer for training.
 
