@@ -1,9 +1,11 @@
 """A wrong configuration is refused before anything is read or trained, in words that say what was probably meant."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from waferlab.commands.compose import compose_overrides, configuration
 from waferlab.config import Component, Config, check
@@ -90,6 +92,7 @@ class TestValues:
         [
             *("trainer.max_epochs=0", "trainer.batch_size=0", "trainer.gradient_clip=0", "trainer.early_stopping=0"),
             *("trainer.ema_decay=1", "trainer.ema_decay=-0.1", "trainer.label_noise=0.5", "trainer.label_noise=-0.1"),
+            *("trainer.die_noise=0.5", "trainer.die_noise=-0.1"),
             *("trainer.validate_every=0", "teacher.trainer.ema_decay=1.5", "seed=-1", f"seed={2**32}"),
             *("distillation.alpha=-0.1", "distillation.alpha=1.1", "distillation.beta=0", "distillation.beta=1"),
             *("schedule.warmup=1", "schedule.warmup=-0.1", "schedule.final=1.5"),
@@ -178,3 +181,13 @@ def component_of(target: str, **arguments: Any) -> Component:
 def test_the_plain_configuration_composes_to_itself() -> None:
     config = composed("student=compact", "+tracking.tags.study=demo")
     assert Config.model_validate(config.plain()) == config
+
+
+def test_a_program_that_runs_hydra_itself_can_compose_ours_and_keeps_its_own(tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text("colour: green")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert composed("seed=3").seed == 3
+        assert compose("theirs").colour == "green"
+        with pytest.raises(ConfigError):
+            composed("nonsense=1")
+        assert compose("theirs").colour == "green"

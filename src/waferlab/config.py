@@ -117,6 +117,8 @@ class TrainerConfig(Schema):
         gradient_clip: largest gradient norm, or null.
         ema_decay: decay per step of the averaged weights that are validated and kept, lower at first; or null.
         early_stopping: epochs without improvement on validation after which to stop, or null.
+        die_noise: largest share of a map's dies whose pass and fail are swapped, anew each epoch: it keeps a large
+            network from learning single maps by heart.
         label_noise: share of training label bits flipped, for robustness studies.
         validate_every: epochs between two validations.
     """
@@ -129,6 +131,7 @@ class TrainerConfig(Schema):
     gradient_clip: float | None = Field(gt=0)
     ema_decay: float | None = Field(ge=0, lt=1)
     early_stopping: int | None = Field(ge=1)
+    die_noise: float = Field(ge=0, lt=0.5)
     label_noise: float = Field(ge=0, lt=0.5)
     validate_every: int = Field(ge=1)
 
@@ -155,10 +158,12 @@ class TeacherConfig(FitConfig):
 
     Attributes:
         model: an MLflow run id or model file to use as the teacher as it is, or null to train the backbone.
+        average_views: answer with the mean of its logits over the eight dihedral views.
         seed: of the teacher's training, apart from the experiment's, so that seeds of students share one teacher.
     """
 
     model: str | None
+    average_views: bool
     seed: int = Field(ge=0, lt=2**32)
 
 

@@ -42,6 +42,7 @@ class TestFinishedRun:
         assert run.info.status == "FINISHED"
         assert run.data.params["student._target_"] == "waferlab.models.students.Net2"
         assert run.data.tags["command"].startswith("waferlab train dataset.maps=240")
+        assert run.data.tags["dataset.split"] == "train 164, val 38, test 38"
         for name in ("student", "teacher", "majority", "zone_density"):
             assert f"test/{name}/exact_match" in run.data.metrics
         kept = {file.path for file in client.list_artifacts(made.run_id)}
@@ -149,4 +150,6 @@ def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
     resumed = waferlab.train(f"resume={run.name}", f"store={store}")
     undisturbed = waferlab.train(*long)
     assert resumed.run_id == run.name
+    tags = MlflowClient(default_uri(store)).get_run(run.name).data.tags
+    assert tags["command"].startswith("waferlab train dataset.maps=240"), "not the command that resumed it"
     assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()

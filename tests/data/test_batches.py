@@ -108,6 +108,14 @@ def test_without_augmentation_one_teacher_output_a_map_is_enough(wafers: Wafers)
     assert batch.teacher[:, 0].tolist() == list(range(MAPS))
 
 
+def test_a_teacher_that_answers_the_same_to_every_view_gives_one_answer_a_map(wafers: Wafers) -> None:
+    known = views(wafers)
+    for batch in Batches(wafers, 5, teacher=numbered(1), shuffle=True, augment=True):
+        assert batch.teacher is not None
+        rows = [known[picture.numpy().tobytes()][1] for picture in batch.maps]
+        assert batch.teacher[:, 0].tolist() == rows
+
+
 def test_labels_and_teacher_are_given_only_when_asked_for(wafers: Wafers) -> None:
     for batch in Batches(wafers, 5, shuffle=True, augment=True):
         assert batch.labels is None
@@ -116,7 +124,46 @@ def test_labels_and_teacher_are_given_only_when_asked_for(wafers: Wafers) -> Non
 
 def test_turned_shows_each_map_in_its_own_view_whatever_its_type() -> None:
     maps = torch.rand(4, 3, 5)
-    indices = torch.from_numpy(dihedral_indices(3, 5))
-    shown = turned(maps, torch.arange(4), indices)
+    shown = turned(maps, torch.from_numpy(dihedral_indices(3, 5)))
     expected = torch.stack([maps[0], maps[1].flip(0, 1), maps[2].flip(1), maps[3].flip(0)])
     assert torch.equal(shown, expected)
+
+
+class TestDieNoise:
+    @pytest.fixture
+    def large(self) -> Wafers:
+        maps = np.random.default_rng(0).integers(0, 3, (40, 100, 100), np.uint8)
+        return Wafers(maps, np.zeros((40, 1), np.uint8), ("a",))
+
+    @staticmethod
+    def swapped(shown: torch.Tensor, wafers: Wafers) -> torch.Tensor:
+        """Share of each map's dies that are not what they were."""
+        maps = torch.from_numpy(wafers.maps)
+        return (shown != maps).sum((1, 2)) / (maps > 0).sum((1, 2))
+
+    def test_dies_swap_pass_and_fail_and_no_die_appears_or_vanishes(self, large: Wafers) -> None:
+        (batch,) = Batches(large, 40, die_noise=0.1)
+        assert torch.equal(batch.maps > 0, torch.from_numpy(large.maps) > 0)
+        assert batch.maps.dtype == torch.uint8
+        assert int(batch.maps.max()) == 2
+
+    def test_each_map_draws_its_own_share_up_to_the_largest(self, large: Wafers) -> None:
+        (batch,) = Batches(large, 40, die_noise=0.1)
+        shares = self.swapped(batch.maps, large)
+        assert shares.max() < 0.11
+        assert shares.min() < 0.02
+        assert 0.03 < shares.mean() < 0.07
+
+    def test_is_another_one_each_epoch_and_repeatable(self, large: Wafers) -> None:
+        batches = Batches(large, 7, die_noise=0.1)
+        first, second = (torch.cat(epoch(batches, number)) for number in (0, 1))
+        assert not torch.equal(first, second)
+        assert torch.equal(torch.cat(epoch(batches, 0)), first)
+
+    def test_order_and_views_do_not_depend_on_it(self, wafers: Wafers) -> None:
+        labels = torch.arange(MAPS).float()[:, None]
+        orders = [
+            [batch.labels.flatten().tolist() for batch in Batches(wafers, 5, labels=labels, shuffle=True, die_noise=x)]
+            for x in (0.0, 0.1)
+        ]
+        assert orders[0] == orders[1]

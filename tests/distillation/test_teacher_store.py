@@ -109,7 +109,7 @@ def test_a_failed_training_is_not_taken_for_a_teacher_and_frees_the_lock(store: 
 
 def test_outputs_are_the_models_own_on_each_of_the_eight_turned_maps(store: TeacherStore, few: Wafers) -> None:
     model, maps = network(), few.maps
-    logits = store.logits(model, few, True, "32-true", CPU)
+    logits = store.logits(model, few, "32-true", CPU, every_view=True)
     sides = (maps, maps[:, :, ::-1])
     turned = [np.rot90(side, quarter, (1, 2)) for side in sides for quarter in range(4)]
     assert logits.shape == (8, 20, 8)
@@ -119,16 +119,24 @@ def test_outputs_are_the_models_own_on_each_of_the_eight_turned_maps(store: Teac
 
 
 def test_without_augmentation_only_the_maps_as_they_are(store: TeacherStore, few: Wafers) -> None:
-    logits = store.logits(network(), few, False, "32-true", CPU)
+    logits = store.logits(network(), few, "32-true", CPU, every_view=False)
     assert logits.shape == (1, 20, 8)
     torch.testing.assert_close(logits[0], predict_logits(network(), few.maps))
 
 
+def test_an_average_over_views_is_one_answer_a_map(store: TeacherStore, few: Wafers) -> None:
+    every = store.logits(network(), few, "32-true", CPU, every_view=True)
+    for every_view in (False, True):
+        average = store.logits(network(), few, "32-true", CPU, every_view=every_view, average_views=True)
+        torch.testing.assert_close(average, every.mean(0, keepdim=True))
+    assert len(list((store.folder / "outputs").glob("*.safetensors"))) == 1, "both are read from the same outputs"
+
+
 def test_outputs_are_computed_once_and_then_read(store: TeacherStore, few: Wafers) -> None:
-    first = store.logits(network(), few, True, "32-true", CPU)
+    first = store.logits(network(), few, "32-true", CPU, every_view=True)
     (file,) = (store.folder / "outputs").glob("*.safetensors")
     written = file.stat().st_mtime_ns
-    assert torch.equal(first, store.logits(network(), few, True, "32-true", CPU))
+    assert torch.equal(first, store.logits(network(), few, "32-true", CPU, every_view=True))
     assert file.stat().st_mtime_ns == written
 
 
@@ -143,11 +151,11 @@ def test_other_maps_weights_encoding_precision_or_views_are_other_outputs(store:
         (network(), few, False, "bf16-mixed"),
         (network(), few, True, "32-true"),
     ):
-        store.logits(model, wafers, augment, precision, CPU)
+        store.logits(model, wafers, precision, CPU, every_view=augment)
     assert len(list((store.folder / "outputs").glob("*.safetensors"))) == 6
 
 
 def test_labels_do_not_name_outputs(store: TeacherStore, few: Wafers) -> None:
     for labels in (few.labels, 1 - few.labels):
-        store.logits(network(), replace(few, labels=labels), False, "32-true", CPU)
+        store.logits(network(), replace(few, labels=labels), "32-true", CPU, every_view=False)
     assert len(list((store.folder / "outputs").glob("*.safetensors"))) == 1

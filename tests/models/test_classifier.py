@@ -7,7 +7,7 @@ import torch
 from waferlab.config import ModelConfig
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError
-from waferlab.models.classifier import Classifier, predict_logits
+from waferlab.models.classifier import Classifier, predict_logits, view_logits
 from waferlab.models.students import Compact
 from waferlab.wafer import DEFECTS
 
@@ -51,6 +51,15 @@ def test_logits_do_not_depend_on_the_batch_they_are_computed_in(tiny_dataset: Da
     whole, parts = predict_logits(model, maps), predict_logits(model, maps, batch_size=7)
     torch.testing.assert_close(whole, parts)
     assert not model.training
+
+
+def test_averaged_over_views_a_map_and_its_views_have_the_same_logits(tiny_dataset: Dataset) -> None:
+    model, maps = classifier(), tiny_dataset.wafers.maps[:20]
+    averaged = predict_logits(model, maps, average_views=True)
+    turned = predict_logits(model, np.rot90(maps, 1, (1, 2)).copy(), average_views=True)
+    torch.testing.assert_close(averaged, turned)
+    torch.testing.assert_close(averaged, view_logits(model, maps).mean(0))
+    assert not torch.allclose(averaged, predict_logits(model, maps))
 
 
 def test_fused_computes_the_same_and_says_of_itself_that_it_is_fused(tiny_dataset: Dataset) -> None:

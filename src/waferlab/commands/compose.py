@@ -1,11 +1,12 @@
 """From what Hydra composed, or from overrides given in Python, to a checked configuration."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -43,29 +44,41 @@ def compose_overrides(command: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: an override names no key, group or option, or isn't written in Hydra's grammar.
     """
+    theirs = GlobalHydra.instance().hydra  # the program that calls us may run Hydra itself
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             return compose(command, list(overrides))
     except HydraException as error:
         raise ConfigError(str(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = theirs
 
 
-def configuration(composed: DictConfig) -> Config:
+def command_line(command: str, overrides: Sequence[str]) -> str:
+    """What a person types into a shell to run a command with these overrides."""
+    return shlex.join(["waferlab", command, *overrides])
+
+
+def configuration(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     """The experiment to run: as composed, or the stored one of the run to resume.
+
+    Args:
+        overrides: what was asked for in so many words.
 
     Raises:
         ConfigError: the configuration is wrong, or more than the run is given beside ``resume=``.
         WaferlabError: the run to resume is unknown or not interrupted.
     """
     config = checked(Config, composed)
-    return config if config.resume is None else _resumed(config)
+    return config if config.resume is None else _resumed(config, overrides)
 
 
-def _resumed(config: Config) -> Config:
+def _resumed(config: Config, overrides: Sequence[str]) -> Config:
     from waferlab.tracking.run import Tracker
 
-    given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    others = [override for override in given if override.lstrip("+").split("=")[0].split(".")[0] not in _BESIDE_RESUME]
+    keys = {override: override.lstrip("+").split("=")[0].split(".")[0] for override in overrides}
+    others = [override for override, key in keys.items() if key not in _BESIDE_RESUME]
     if others:
         raise ConfigError(f"resume= goes on with the run's own configuration; leave out {', '.join(others)}")
     assert config.resume is not None

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from waferlab.commands.compose import checked
-from waferlab.commands.results import Outcome, draw_figures, log_evaluation, print_outcome
-from waferlab.commands.training import model_reference, require_match
+from waferlab.commands.compose import checked, command_line
+from waferlab.commands.results import Outcome, print_outcome, record
+from waferlab.commands.training import dataset_tags, model_reference, require_match
 from waferlab.config import Component, Schema, TrackingConfig
 from waferlab.data.dataset import Dataset
 from waferlab.models.files import load_model
@@ -15,9 +16,10 @@ from waferlab.tracking.run import Tracker
 
 
 class EvaluateConfig(Schema):
-    """What to evaluate, on what."""
+    """What to evaluate, on what, and whether by the mean of its logits over the dihedral views."""
 
     model: str
+    average_views: bool
     dataset: Component
     tracking: TrackingConfig
     store: Path
@@ -25,11 +27,12 @@ class EvaluateConfig(Schema):
 
 def run(composed: DictConfig) -> None:
     """Evaluate as composed on the command line, and print what came out."""
-    print_outcome(evaluate(checked(EvaluateConfig, composed)))
+    command = command_line("evaluate", HydraConfig.get().overrides.task)
+    print_outcome(evaluate(checked(EvaluateConfig, composed), command))
 
 
-def evaluate(config: EvaluateConfig) -> Outcome:
-    """Evaluate one model.
+def evaluate(config: EvaluateConfig, command: str) -> Outcome:
+    """Evaluate one model; the command that asked for it is kept with its run.
 
     Raises:
         ConfigError: the configuration doesn't fit the data source it names.
@@ -41,14 +44,11 @@ def evaluate(config: EvaluateConfig) -> Outcome:
     model = load_model(file)
     dataset: Dataset = config.dataset.build("dataset")
     require_match(model, dataset, f"model={config.model}")
-    tags = {"role": "evaluate", "model": config.model, "dataset": dataset.name}
+    tags = {"role": "evaluate", "model": config.model, "command": command, **dataset_tags(dataset)}
     with tracker.run(f"evaluate {dataset.name}", {**tags, **config.tracking.tags}) as opened:
         opened.parameters(config.model_dump(mode="json", by_alias=True))
         test = dataset.part("test")
-        evaluations = [evaluate_model("student", model, test, file.stat().st_size), *evaluate_baselines(dataset)]
-        figures = draw_figures(evaluations, test, config.store / "runs" / opened.id / "figures")
-        for evaluation in evaluations:
-            log_evaluation(opened, evaluation)
-        for figure in figures:
-            opened.file(figure, "figures")
+        network = evaluate_model("student", model, test, file.stat().st_size, config.average_views)
+        evaluations = [network, *evaluate_baselines(dataset)]
+        figures = record(opened, evaluations, test, config.store / "runs" / opened.id / "figures")
     return Outcome(opened.id, evaluations, figures, file)

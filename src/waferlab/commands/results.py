@@ -32,7 +32,17 @@ class Outcome:
     model_file: Path
 
 
-def log_evaluation(run: Run, evaluation: Evaluation) -> None:
+def record(run: Run, evaluations: list[Evaluation], wafers: Wafers, folder: Path) -> list[Path]:
+    """Log every metric of the evaluations, and their figures; the figures' files are returned."""
+    drawn = _draw_figures(evaluations, wafers, folder)
+    for evaluation in evaluations:
+        _log_evaluation(run, evaluation)
+    for figure in drawn:
+        run.file(figure, "figures")
+    return drawn
+
+
+def _log_evaluation(run: Run, evaluation: Evaluation) -> None:
     """Log all metrics of one evaluation under ``test/NAME/…``."""
     name = evaluation.name
     values = evaluation.metrics | {"parameters": evaluation.parameters, "maps_per_second": evaluation.maps_per_second}
@@ -43,7 +53,7 @@ def log_evaluation(run: Run, evaluation: Evaluation) -> None:
         run.tags({f"undefined.{name}": ", ".join(evaluation.undefined)})
 
 
-def draw_figures(evaluations: list[Evaluation], wafers: Wafers, folder: Path) -> list[Path]:
+def _draw_figures(evaluations: list[Evaluation], wafers: Wafers, folder: Path) -> list[Path]:
     """Per-pattern accuracy, confusion, reliability, pseudo-label error and misclassified maps, as PNG files."""
     networks = {evaluation.name: evaluation.logits for evaluation in evaluations if evaluation.bytes is not None}
     labels, classes = wafers.labels, wafers.classes

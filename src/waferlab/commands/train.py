@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from waferlab.commands.compose import compose_overrides, configuration
-from waferlab.commands.results import Outcome, draw_figures, log_evaluation, print_outcome
-from waferlab.commands.training import Place, Workplace, make_model
+from waferlab.commands.compose import command_line, compose_overrides, configuration
+from waferlab.commands.results import Outcome, print_outcome, record
+from waferlab.commands.training import Place, Workplace, dataset_tags, make_model
 from waferlab.config import Config, check
 from waferlab.data.dataset import Dataset
 from waferlab.distillation.losses import Distillation
@@ -20,14 +20,14 @@ from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, Tracker
 
 def run(composed: DictConfig) -> None:
     """Train as composed on the command line, and print what came out."""
-    command = " ".join(["waferlab train", *HydraConfig.get().overrides.task])
-    print_outcome(train(configuration(composed), command))
+    overrides = HydraConfig.get().overrides.task
+    print_outcome(train(configuration(composed, overrides), command_line("train", overrides)))
 
 
 def train_overrides(overrides: Sequence[str]) -> Outcome:
     """Run one experiment from Python, as ``waferlab train OVERRIDES`` would."""
-    command = " ".join(["waferlab train", *overrides])
-    return train(configuration(compose_overrides("train", overrides)), command)
+    config = configuration(compose_overrides("train", overrides), overrides)
+    return train(config, command_line("train", overrides))
 
 
 def train(config: Config, command: str) -> Outcome:
@@ -43,17 +43,18 @@ def train(config: Config, command: str) -> Outcome:
     tracker = Tracker(config.tracking, config.store)
     work = Workplace(config, dataset, tracker, TeacherStore(config.store / "teachers"))
     name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else 'teacher'}"
-    with tracker.run(name, {**config.tracking.tags, "role": "student", "command": command}, config.resume) as opened:
+    with tracker.run(name, {**config.tracking.tags, "role": "student"}, config.resume) as opened:
         folder = config.store / "runs" / opened.id
         if config.resume is None:
             opened.parameters(config.plain())
-        opened.tags({"dataset": dataset.name, "dataset.fingerprint": dataset.fingerprint})
+            opened.tags(dataset_tags(dataset) | {"command": command})
         teacher = work.teacher() if loss.uses_teacher or config.student is None else None
         test, evaluations = dataset.part("test"), evaluate_baselines(dataset)
         if teacher is not None:
             file = teacher.file
             opened.tags({"teacher.run_id": teacher.run_id, "teacher.file": file})
-            evaluations.insert(0, evaluate_model("teacher", teacher.model, test, file.stat().st_size))
+            size, average = file.stat().st_size, config.teacher.average_views
+            evaluations.insert(0, evaluate_model("teacher", teacher.model, test, size, average))
         if config.student is not None:
             student = make_model(config.student, dataset, tracker, "student", config.seed)
             place = Place(opened, folder / "training", "student")
@@ -62,11 +63,7 @@ def train(config: Config, command: str) -> Outcome:
             file = save_model(student, folder / MODEL_FILE)
             opened.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
             evaluations.insert(0, evaluate_model("student", student, test, file.stat().st_size))
-        figures = draw_figures(evaluations, test, folder / "figures")
-        for evaluation in evaluations:
-            log_evaluation(opened, evaluation)
-        for figure in figures:
-            opened.file(figure, "figures")
+        figures = record(opened, evaluations, test, folder / "figures")
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(opened.id, evaluations, figures, file)

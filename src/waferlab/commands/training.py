@@ -1,14 +1,16 @@
 """What `train` does with a network: make it, fit it, find or make its teacher."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from waferlab.config import Config, FitConfig, ModelConfig
 from waferlab.data.batches import Batch, Batches
-from waferlab.data.dataset import Dataset, Wafers
+from waferlab.data.dataset import PARTS, Dataset, Wafers
 from waferlab.distillation.losses import Distillation, Supervised
 from waferlab.distillation.teacher_store import Teacher, TeacherStore
 from waferlab.errors import WaferlabError
@@ -18,6 +20,9 @@ from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
 from waferlab.tracking.logger import RunLogger
 from waferlab.tracking.run import Run, Tracker
+
+#: Part of what determines a teacher: raised when the code comes to train another one by the same configuration.
+RECIPE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,14 @@ class Workplace:
         train, val = self.dataset.part("train"), self.dataset.part("val")
         outputs, val_outputs = None, None
         if teacher is not None and loss.uses_teacher:
-            precision = self.config.teacher.trainer.precision
-            outputs = self.teachers.logits(teacher.model, train, trainer.augment, precision, device)
-            val_outputs = self.teachers.logits(teacher.model, val, False, precision, device)[0]
+            average, precision = self.config.teacher.average_views, self.config.teacher.trainer.precision
+            answer = partial(self.teachers.logits, teacher.model, precision=precision, device=device)
+            outputs = answer(train, every_view=trainer.augment, average_views=average)
+            val_outputs = answer(val, every_view=False, average_views=average)[0]
         labels = noisy_labels(train, trainer.label_noise, seed) if loss.uses_labels else None
         batches = Batches(
             train, trainer.batch_size, labels=labels, teacher=outputs,
-            shuffle=True, augment=trainer.augment, seed=seed, device=device,
+            shuffle=True, augment=trainer.augment, die_noise=trainer.die_noise, seed=seed, device=device,
         )  # fmt: skip
         val_batches = Batches(val, 512, device=device)
         validation = Batch(torch.from_numpy(val.maps), torch.from_numpy(val.labels).float(), val_outputs)
@@ -58,7 +64,8 @@ class Workplace:
             model = load_model(file)
             require_match(model, self.dataset, f"teacher.model={config.teacher.model}")
             return Teacher(model, file, None if file == Path(config.teacher.model) else config.teacher.model)
-        recipe = config.teacher.model_dump(mode="json", by_alias=True, exclude={"model"}) | {
+        recipe = config.teacher.model_dump(mode="json", by_alias=True, exclude={"model", "average_views"}) | {
+            "version": RECIPE_VERSION,
             "backbone": config.backbone.model_dump(mode="json", by_alias=True),
             "dataset": self.dataset.fingerprint,
         }
@@ -72,6 +79,7 @@ class Workplace:
         with self.tracker.run("teacher", {**config.tracking.tags, "role": "teacher"}, run_id) as run:
             if run_id is None:
                 run.parameters(config.plain())
+                run.tags(dataset_tags(self.dataset))
                 folder.mkdir(parents=True, exist_ok=True)
                 begun.write_text(run.id)
             place = Place(run, folder, "teacher", "teacher.")
@@ -136,6 +144,12 @@ def require_match(model: Classifier, dataset: Dataset, what: str) -> None:
         )
     if model.size != dataset.wafers.size:
         raise WaferlabError(f"{what}: it reads maps of {model.size} dies, {dataset.name} has {dataset.wafers.size}")
+
+
+def dataset_tags(dataset: Dataset) -> dict[str, str]:
+    """What a run says of its data."""
+    sizes = ", ".join(f"{name} {np.count_nonzero(dataset.split == code)}" for code, name in enumerate(PARTS))
+    return {"dataset": dataset.name, "dataset.fingerprint": dataset.fingerprint, "dataset.split": sizes}
 
 
 def noisy_labels(wafers: Wafers, share: float, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from waferlab.data.dataset import Wafers
-from waferlab.wafer import dihedral_indices
+from waferlab.wafer import FAIL, NO_DIE, PASS, dihedral_indices
 
 
 class Batch(NamedTuple):
@@ -32,10 +32,12 @@ class Batches:
         wafers: the maps.
         batch_size: maps per batch; the last one is smaller.
         labels: (N, C) float, or None where the loss must not see them.
-        teacher: (V, N, C) logits of the teacher on every view of every map, or None; V is 1 without augmentation.
+        teacher: (V, N, C) logits of the teacher on every view of every map, or None; V is 1 without augmentation, and
+            where the teacher answers the same to every view.
         shuffle: a new order each epoch; otherwise the maps' own.
         augment: each map in one random dihedral view, another one each epoch; otherwise as it is.
-        seed: with the epoch, determines order and views.
+        die_noise: each map draws a share from 0 to this; so many of its dies swap pass and fail, others each epoch.
+        seed: with the epoch, determines order, views and noise.
         device: where maps and targets are kept.
     """
 
@@ -48,14 +50,18 @@ class Batches:
         teacher: Tensor | None = None,
         shuffle: bool = False,
         augment: bool = False,
+        die_noise: float = 0.0,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
         self.batch_size, self.shuffle, self.augment, self.seed = batch_size, shuffle, augment, seed
+        self.die_noise = die_noise
         self.maps = torch.from_numpy(wafers.maps).to(device)
         self.labels = None if labels is None else labels.to(device)
         self.teacher = None if teacher is None else teacher.to(device)
         self.views = torch.from_numpy(dihedral_indices(*wafers.size)).to(device)
+        if self.teacher is not None:
+            self.teacher = self.teacher.expand(len(self.views), -1, -1)
         self.epoch = 0
         self.sampler, self.batch_sampler = self, None  # where Lightning looks for `set_epoch`
 
@@ -76,19 +82,32 @@ class Batches:
         order, view = order.to(device), view.to(device)
         for index, shown in zip(torch.split(order, self.batch_size), torch.split(view, self.batch_size), strict=True):
             maps = self.maps[index]
+            maps = turned(maps, self.views[shown]) if self.augment else maps
             yield Batch(
-                maps=turned(maps, shown, self.views) if self.augment else maps,
+                maps=noisy(maps, self.die_noise, random) if self.die_noise else maps,
                 labels=None if self.labels is None else self.labels[index],
                 teacher=None if self.teacher is None else self.teacher[shown, index],
             )
 
 
-def turned(maps: Tensor, view: Tensor, views: Tensor) -> Tensor:
+def turned(maps: Tensor, view: Tensor) -> Tensor:
     """Each map in its own dihedral view.
 
     Args:
         maps: (B, H, W), any dtype.
-        view: (B,) int64, which row of `views` each map is shown in.
-        views: (V, H*W) int64 from `waferlab.wafer.dihedral_indices`.
+        view: (B, H*W) int64, for each map the row of `waferlab.wafer.dihedral_indices` that it is shown in.
     """
-    return maps.flatten(1).gather(1, views[view]).view_as(maps)
+    return maps.flatten(1).gather(1, view).view_as(maps)
+
+
+def noisy(maps: Tensor, most: float, random: torch.Generator) -> Tensor:
+    """Maps in which some dies swap pass and fail; where there is no die, there is none.
+
+    Args:
+        maps: (B, H, W) uint8.
+        most: largest share of swapped dies; each map draws its own, uniformly from 0 to this.
+        random: of the CPU, whichever device the maps are on.
+    """
+    share = torch.rand(len(maps), 1, 1, generator=random) * most
+    swapped = (torch.rand(maps.shape, generator=random) < share).to(maps.device)
+    return torch.where(swapped & (maps != NO_DIE), PASS + FAIL - maps, maps)

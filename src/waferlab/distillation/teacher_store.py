@@ -14,12 +14,10 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from waferlab.data.batches import turned
 from waferlab.data.dataset import Wafers, digest
-from waferlab.models.classifier import Classifier
+from waferlab.models.classifier import Classifier, view_logits
 from waferlab.models.files import load_model, save_model, write_whole
 from waferlab.progress import progress
-from waferlab.wafer import dihedral_indices
 
 
 @dataclass(frozen=True)
@@ -62,40 +60,35 @@ class TeacherStore:
                 shutil.rmtree(home / "training", ignore_errors=True)
         return Teacher(load_model(file), file, json.loads(facts.read_text())["run_id"])
 
-    def logits(self, model: Classifier, wafers: Wafers, augment: bool, precision: str, device: torch.device) -> Tensor:
-        """A teacher's logits on every dihedral view of every map: (V, N, C) float32; V is 1 without `augment`.
+    def logits(
+        self,
+        model: Classifier,
+        wafers: Wafers,
+        precision: str,
+        device: torch.device,
+        *,
+        every_view: bool,
+        average_views: bool = False,
+    ) -> Tensor:
+        """A teacher's logits (V, N, C) float32 on the CPU; computed once, then read from the store.
 
-        Each view is an input of its own, as the network is not equivariant. Computed once, then read from the store.
+        Args:
+            every_view: each dihedral view of every map; otherwise the maps as they are.
+            average_views: one answer for all views of a map, the mean over them: V is 1.
         """
-        views = dihedral_indices(*wafers.size)[: None if augment else 1]
+        every_view |= average_views
         weights = digest(tensor.cpu().float().numpy() for tensor in model.net.state_dict().values())
-        name = digest([wafers.maps], f"{weights} {len(views)} {precision} {model.config.model_dump_json()}")
+        name = digest([wafers.maps], f"{weights} {every_view} {precision} {model.config.model_dump_json()}")
         file = self.folder / "outputs" / f"{name}.safetensors"
         with _locked(file.with_suffix(".lock"), "another process is computing this teacher's outputs; waiting for it"):
             if not file.exists():
-                logits = _view_logits(model, wafers, torch.from_numpy(views), precision, device)
+                with progress("teacher outputs", len(wafers)) as bar:
+                    logits = view_logits(
+                        model.to(device), wafers.maps, every_view, precision=precision, advance=bar.advance
+                    )
                 write_whole(file, save({"logits": logits}))
-        return load_file(file)["logits"]
-
-
-@torch.inference_mode()
-def _view_logits(
-    model: Classifier, wafers: Wafers, views: Tensor, precision: str, device: torch.device, batch_size: int = 256
-) -> Tensor:
-    model = model.to(device).eval()
-    maps, views = torch.from_numpy(wafers.maps), views.to(device)
-    logits = torch.empty(len(views), len(maps), len(model.classes))
-    with (
-        progress("teacher outputs", logits[..., 0].numel()) as bar,
-        torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")),
-    ):
-        for start in range(0, len(maps), batch_size):
-            batch = maps[start : start + batch_size].to(device)
-            for view in range(len(views)):
-                shown = turned(batch, torch.full((len(batch),), view, device=device), views)
-                logits[view, start : start + batch_size] = model(shown).float().cpu()
-            bar.advance(len(batch) * len(views))
-    return logits
+        logits = load_file(file)["logits"]
+        return logits.mean(0, keepdim=True) if average_views else logits
 
 
 @contextmanager

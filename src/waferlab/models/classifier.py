@@ -1,14 +1,17 @@
 """A network that reads wafer maps as they are: its input encoding is part of it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waferlab.config import ModelConfig
+from waferlab.data.batches import turned
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.students import Compact
-from waferlab.wafer import ENCODINGS, STATES
+from waferlab.wafer import ENCODINGS, STATES, dihedral_indices
 
 
 class Classifier(nn.Module):
@@ -81,13 +84,45 @@ def _pretrained(config: ModelConfig, path: str) -> dict[str, str | None]:
     return {}
 
 
-@torch.inference_mode()
 def predict_logits(
-    model: nn.Module, maps: NDArray[np.uint8] | Tensor, batch_size: int = 512, precision: str = "32-true"
+    model: nn.Module,
+    maps: NDArray[np.uint8] | Tensor,
+    batch_size: int = 512,
+    precision: str = "32-true",
+    average_views: bool = False,
 ) -> Tensor:
-    """Logits (N, C) float32 on the CPU of maps (N, H, W) uint8; the model is left in evaluation mode."""
+    """Logits (N, C) float32 on the CPU of maps (N, H, W) uint8; the model is left in evaluation mode.
+
+    Args:
+        average_views: test-time augmentation: the mean of the logits over all dihedral views.
+    """
+    return view_logits(model, maps, average_views, batch_size, precision).mean(0)
+
+
+@torch.inference_mode()
+def view_logits(
+    model: nn.Module,
+    maps: NDArray[np.uint8] | Tensor,
+    every_view: bool = True,
+    batch_size: int = 256,
+    precision: str = "32-true",
+    advance: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """Logits (V, N, C) float32 on the CPU of every dihedral view of maps (N, H, W) uint8.
+
+    Each view is an input of its own, as no network here is equivariant. The model is left in evaluation mode.
+
+    Args:
+        every_view: False for the maps as they are: V is 1.
+        advance: called with the number of maps that each step was about, for showing progress.
+    """
     model.eval()
-    device = next(model.parameters()).device
-    maps = torch.as_tensor(maps)
+    device, maps = next(model.parameters()).device, torch.as_tensor(maps)
+    views = torch.from_numpy(dihedral_indices(maps.shape[1], maps.shape[2])[: None if every_view else 1]).to(device)
+    logits: list[Tensor] = []
     with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-        return torch.cat([model(part.to(device)).float().cpu() for part in torch.split(maps, batch_size)])
+        for part in torch.split(maps, batch_size):
+            shown = [turned(part.to(device), view.expand(len(part), -1)) for view in views]
+            logits.append(torch.stack([model(maps).float().cpu() for maps in shown]))
+            advance(len(part))
+    return torch.cat(logits, 1)

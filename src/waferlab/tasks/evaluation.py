@@ -37,12 +37,12 @@ class Evaluation:
 
 
 def evaluate_model(
-    name: str, model: Classifier, wafers: Wafers, file_bytes: int, precision: str = "32-true"
+    name: str, model: Classifier, wafers: Wafers, file_bytes: int, average_views: bool = False
 ) -> Evaluation:
-    """Evaluate a classifier in fp32, or in the precision given."""
-    predict_logits(model, wafers.maps[:64], precision=precision)  # warm-up
+    """Evaluate a classifier in fp32, on each map as it is or on the mean of its logits over the dihedral views."""
+    predict_logits(model, wafers.maps[:64])  # warm-up
     started = time.perf_counter()
-    logits = predict_logits(model, wafers.maps, precision=precision).numpy()
+    logits = predict_logits(model, wafers.maps, average_views=average_views).numpy()
     seconds = time.perf_counter() - started
     return _evaluation(name, logits, wafers, model.parameters_count, file_bytes, seconds)
 

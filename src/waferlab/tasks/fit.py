@@ -120,7 +120,7 @@ def _epochs_in(checkpoint: Path) -> int:
     if not checkpoint.exists():
         return 0
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
     except (UnpicklingError, RuntimeError, KeyError, EOFError, ValueError) as error:
         raise WaferlabError(
             f"{checkpoint}: this checkpoint can't be read or is damaged; delete it to start this training anew"

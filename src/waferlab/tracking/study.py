@@ -135,7 +135,7 @@ def _row(name: str, runs: Sequence[StudyRun], model: str, tagged: bool = True) -
 
 def _read(run: MlflowRun, tracker: Tracker) -> StudyRun | None:
     """What a run says; None where it is no result: a teacher's own training, or a run that logged no test metric."""
-    tags, parameters = run.data.tags, run.data.params
+    tags = run.data.tags
     metrics: dict[str, dict[str, float]] = defaultdict(dict)
     for key, value in run.data.metrics.items():
         part, _, rest = key.partition("/")
@@ -152,17 +152,11 @@ def _read(run: MlflowRun, tracker: Tracker) -> StudyRun | None:
         arm=tags.get("arm") or learned.tags.get("arm", "unnamed"),
         seed=learned.params.get(f"{fixed}seed") or tags.get("model", ""),
         data=(tags.get("dataset", ""), tags.get("dataset.fingerprint", "")),
-        command=tags.get("command") or _evaluate_command(tags, parameters),
+        command=tags.get("command"),
         epochs=None if epochs is None else int(epochs),
         tags=dict(tags),
         metrics=dict(metrics),
     )
-
-
-def _evaluate_command(tags: dict[str, str], parameters: dict[str, str]) -> str | None:
-    if tags.get("role") != "evaluate":
-        return None
-    return f"waferlab evaluate model={parameters['model']} dataset={tags['dataset']}"
 
 
 def _run(tracker: Tracker, reference: str) -> MlflowRun | None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -36,7 +34,7 @@ class Workload:
         network: what to train.
         how: optimizer, schedule and trainer; two epochs, without averaged weights.
         dataset: simulated maps.
-        teacher: (8, N, C) logits for a loss that uses a teacher. Their values don't matter to the time.
+        teacher: (1, N, C) logits for a loss that uses a teacher. Their values don't matter to the time.
     """
 
     network: ModelConfig
@@ -77,15 +75,14 @@ def teacher_workload(maps: int, precision: str = "32-true") -> Workload:
 
 
 def _experiment(override: str) -> Config:
-    """What ``waferlab train OVERRIDE`` would run; under the command line, Hydra already stands on our configs."""
-    started = GlobalHydra.instance().is_initialized()
-    return checked(Config, compose("train", [override]) if started else compose_overrides("train", [override]))
+    """What ``waferlab train OVERRIDE`` would run."""
+    return checked(Config, compose_overrides("train", [override]))
 
 
 def _workload(network: ModelConfig, how: FitConfig, maps: int) -> Workload:
     trainer = how.trainer.model_copy(update={"max_epochs": EPOCHS, "ema_decay": None})
     dataset = load(maps)
-    teacher = torch.randn(8, len(dataset.part("train")), len(dataset.classes))
+    teacher = torch.randn(1, len(dataset.part("train")), len(dataset.classes))
     return Workload(network, how.model_copy(update={"trainer": trainer}), dataset, teacher)
 
 
