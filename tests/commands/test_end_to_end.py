@@ -1,10 +1,5 @@
-"""One whole experiment, interrupted and resumed: what a person gets, and what is left behind."""
+"""One whole experiment: what a person gets, and what is left behind."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -124,32 +119,15 @@ class TestFaults:
             waferlab.train("resume=" + "0" * 32, f"store={tmp_path}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
-def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
-    number: signal.Signals, outcome: tuple[Outcome, Path], tmp_path: Path
-) -> None:
-    _, store = outcome
-    long = [*TINY, "trainer.max_epochs=40", "trainer.ema_decay=0.9", f"store={store}"]
-    before = set((store / "runs").iterdir())
-    command = [sys.executable, "-m", "waferlab.cli", "train", *long, f"hydra.run.dir={tmp_path}"]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        begun = [run for run in set((store / "runs").iterdir()) - before if (run / "training" / "last.ckpt").exists()]
-        if begun:
-            break
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, error
-    assert "Traceback" not in error
-    (run,) = begun
-    assert MlflowClient(default_uri(store)).get_run(run.name).info.status == "KILLED"
-    assert not (run / "model.safetensors").exists()
-
-    resumed = waferlab.train(f"resume={run.name}", f"store={store}")
-    undisturbed = waferlab.train(*long)
-    assert resumed.run_id == run.name
-    tags = MlflowClient(default_uri(store)).get_run(run.name).data.tags
-    assert tags["command"].startswith("waferlab train dataset.maps=240"), "not the command that resumed it"
-    assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()
+def test_the_runs_of_a_sweep_share_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", *TINY, "student=net1,net2", "seed=0,1", f"store={tmp_path / 'store'}"]) == 0
+    client = MlflowClient(default_uri(tmp_path / "store"))
+    runs = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])
+    roles = [run.data.tags["role"] for run in runs]
+    assert sorted(roles) == ["student"] * 4 + ["teacher"]
+    assert {run.data.tags["command"] for run in runs if run.data.tags["role"] == "student"} == {
+        f"waferlab train {' '.join(TINY).replace('student=net2 ', '')} student={student} seed={seed}"
+        for student in ("net1", "net2")
+        for seed in (0, 1)
+    }

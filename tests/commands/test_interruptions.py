@@ -1,0 +1,162 @@
+"""Whatever ends a run: its status is right, no half-written file is taken for a whole one, and it can be resumed."""
+
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+import waferlab
+from waferlab.errors import WaferlabError
+from waferlab.tracking.run import default_uri
+
+TINY = ("dataset.maps=240", "student=net2", "backbone=timm", "backbone.name=test_resnet")
+LONG_STUDENT = ("teacher.trainer.max_epochs=1", "trainer.max_epochs=40", "trainer.ema_decay=0.9")
+LONG_TEACHER = ("teacher.trainer.max_epochs=40", "trainer.max_epochs=1")
+
+
+class Started:
+    """``waferlab train`` in a process of its own."""
+
+    def __init__(self, store: Path, *overrides: str, **options: Any) -> None:
+        command = [sys.executable, "-m", "waferlab.cli", "train", *overrides, f"store={store}"]
+        self.store = store
+        self.process = subprocess.Popen(
+            [*command, f"hydra.run.dir={store}"],
+            env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True, **options,
+        )  # fmt: skip
+
+    def until(self, pattern: str) -> "Started":
+        """Wait until a file of this name is in the store."""
+        deadline = time.monotonic() + 120
+        while not list(self.store.glob(pattern)):
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return self
+
+    def end(self, number: signal.Signals | None = None) -> tuple[int, str]:
+        """Send a signal, if any, and wait for the end: exit code, and what was said on standard error."""
+        if number is not None:
+            self.process.send_signal(number)
+        error = self.process.communicate(timeout=120)[1]
+        return self.process.returncode, error
+
+
+def the_run(store: Path, role: str) -> Run:
+    """The only run of a role."""
+    client = MlflowClient(default_uri(store))
+    runs = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])
+    (found,) = [run for run in runs if run.data.tags.get("role") == role]
+    return found
+
+
+class TestStudent:
+    @pytest.mark.parametrize(
+        ("number", "status", "how"),
+        [
+            (signal.SIGINT, "KILLED", "trainer.precision=32-true"),
+            (signal.SIGTERM, "KILLED", "trainer.precision=bf16-mixed"),
+            (signal.SIGKILL, "RUNNING", "trainer.die_noise=0.05"),
+        ],
+        ids=["Ctrl-C", "kill, bf16", "kill -9, noise"],
+    )
+    def test_resumes_to_the_same_weights(self, number: signal.Signals, status: str, how: str, tmp_path: Path) -> None:
+        overrides = (*TINY, *LONG_STUDENT, how)
+        code, error = Started(tmp_path, *overrides).until("runs/*/training/last.ckpt").end(number)
+        assert code == (-number if number == signal.SIGKILL else 128 + number), error
+        assert "Traceback" not in error
+        run = the_run(tmp_path, "student")
+        assert run.info.status == status, "after kill -9 nobody is left to say that it ended"
+        assert not list(tmp_path.glob("runs/*/model.safetensors"))
+
+        resumed = waferlab.train(f"resume={run.info.run_id}", f"store={tmp_path}")
+        assert resumed.run_id == run.info.run_id
+        run = the_run(tmp_path, "student")
+        assert run.info.status == "FINISHED"
+        assert "resume" not in run.data.tags["command"], "the command that began it is the one that repeats it"
+        undisturbed = waferlab.train(*overrides, f"store={tmp_path}")
+        assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()
+
+    def test_interrupted_after_its_last_epoch_still_knows_its_best_score(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object) -> None:
+            raise WaferlabError("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("waferlab.commands.train.save_model", fails)
+            with pytest.raises(WaferlabError, match="the disk is full"):
+                waferlab.train(*TINY, "teacher.trainer.max_epochs=1", "trainer.max_epochs=2", f"store={tmp_path}")
+        run = the_run(tmp_path, "student")
+        assert run.info.status == "FAILED"
+        waferlab.train(f"resume={run.info.run_id}", f"store={tmp_path}")
+        metrics = the_run(tmp_path, "student").data.metrics
+        assert metrics["best_validation"] >= metrics["val/teacher_agreement"]
+        assert metrics["epochs"] == 2
+
+    def test_a_checkpoint_that_would_run_code_is_refused(self, tmp_path: Path) -> None:
+        code, _ = Started(tmp_path, *TINY, *LONG_STUDENT).until("runs/*/training/last.ckpt").end(signal.SIGINT)
+        assert code == 128 + signal.SIGINT
+        (checkpoint,) = tmp_path.glob("runs/*/training/last.ckpt")
+        checkpoint.write_bytes(pickle.dumps(Planted(tmp_path / "ran")))
+        run = the_run(tmp_path, "student")
+        with pytest.raises(WaferlabError, match="can't be read or is damaged; delete it"):
+            waferlab.train(f"resume={run.info.run_id}", f"store={tmp_path}")
+        assert not (tmp_path / "ran").exists()
+
+
+class Planted:
+    """A pickle that touches a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+class TestTeacher:
+    def test_goes_on_when_the_same_experiment_is_asked_for_again(self, tmp_path: Path) -> None:
+        overrides = (*TINY, *LONG_TEACHER)
+        code, error = Started(tmp_path, *overrides).until("teachers/*/training/last.ckpt").end(signal.SIGTERM)
+        assert code == 128 + signal.SIGTERM, error
+        begun = the_run(tmp_path, "teacher")
+        assert begun.info.status == the_run(tmp_path, "student").info.status == "KILLED"
+        assert not list(tmp_path.glob("teachers/*/model.safetensors"))
+
+        code, error = Started(tmp_path, *overrides).end()
+        assert code == 0, error
+        assert "teacher: 1/40" not in error, "what was trained before is not trained again"
+        finished = the_run(tmp_path, "teacher")
+        assert (finished.info.run_id, finished.info.status) == (begun.info.run_id, "FINISHED")
+
+        undisturbed = tmp_path / "undisturbed"
+        waferlab.train(*overrides, f"store={undisturbed}")
+        (resumed,) = tmp_path.glob("teachers/*/model.safetensors")
+        (other,) = undisturbed.glob("teachers/*/model.safetensors")
+        assert resumed.read_bytes() == other.read_bytes()
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    large = ("distillation=supervised", "student=timm", "student.name=resnet18", "dataset.maps=120")
+
+    def small_files_only() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
+
+    code, error = Started(tmp_path, *large, "trainer.max_epochs=1", preexec_fn=small_files_only).end()
+    assert code == 1, error
+    assert "File too large" in error
+    assert "Traceback" not in error
+    run = the_run(tmp_path, "student")
+    assert run.info.status == "FAILED"
+    assert not list(tmp_path.glob("runs/*/training/*.ckpt"))

@@ -1,0 +1,84 @@
+"""``waferlab ui``: it answers, and leaves nothing running behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "waferlab.cli", "ui"]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """One that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        number = found.getsockname()[1]
+    yield number
+
+
+def descendants(process: int) -> set[int]:
+    """Processes that this one started, and those that they started."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = {child for child, parent in parents.items() if parent == process}
+    return found.union(*(descendants(child) for child in found))
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_and_ends_with_all_it_started(number: signal.Signals, port: int, tmp_path: Path) -> None:
+    ui = subprocess.Popen(
+        [*COMMAND, f"store={tmp_path}", f"port={port}", f"hydra.run.dir={tmp_path}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                assert answer.status == 200
+            break
+        except (URLError, ConnectionError, TimeoutError):
+            assert ui.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    started = descendants(ui.pid)
+    assert started
+    ui.send_signal(number)
+    said = ui.communicate(timeout=60)[0]
+    assert ui.returncode == 128 + number
+    assert f"open http://127.0.0.1:{port}" in said
+    assert "Traceback" not in said
+    assert not {process for process in started if alive(process)}
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = subprocess.run(
+            [*COMMAND, f"store={tmp_path}", f"port={port}", f"hydra.run.dir={tmp_path}"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert said.returncode == 1
+    assert f"is port {port} taken?" in said.stderr
