@@ -83,7 +83,7 @@ class TestStudent:
         assert resumed.run_id == run.info.run_id
         run = the_run(tmp_path, "student")
         assert run.info.status == "FINISHED"
-        assert "resume" not in run.data.tags["command"], "the command that began it is the one that repeats it"
+        assert "resume=" not in run.data.tags["command"], "the command that began it is the one that repeats it"
         undisturbed = waferlab.train(*overrides, f"store={tmp_path}")
         assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()
 

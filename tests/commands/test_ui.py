@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -17,12 +16,11 @@ COMMAND = [sys.executable, "-m", "waferlab.cli", "ui"]
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
+def port() -> int:
     """One that nobody listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        number = found.getsockname()[1]
-    yield number
+        return found.getsockname()[1]
 
 
 def descendants(process: int) -> set[int]:
