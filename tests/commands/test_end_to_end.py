@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 import waferlab
 from waferlab.cli import main
 from waferlab.commands.results import Outcome
-from waferlab.errors import ConfigError, WaferlabError
+from waferlab.errors import WaferlabError
 from waferlab.tracking.run import default_uri
 
 TINY = (
@@ -95,29 +95,6 @@ class TestFaults:
         mine = ("dataset=arrays", f"dataset.path={tmp_path / 'mine.npz'}", "student=net2", f"store={store}")
         with pytest.raises(WaferlabError, match=r"its classes .* are not those of the data set"):
             waferlab.train(*mine, f"teacher.model={made.model_file}")
-
-    @pytest.mark.parametrize(
-        ("overrides", "said", "code"),
-        [
-            (["+trainer.max_epoch=3"], "did you mean 'max_epochs'?", 2),
-            (["trainer.max_epochs=many"], "trainer.max_epochs='many'", 2),
-            (["distillation.alpah=1"], "distillation.alpah", 2),
-            (["distillation.alpha=2"], "alpha=2", 2),
-            (["dataset=mixedwm38", "dataset.path=/nowhere/maps.npz"], "/nowhere/maps.npz", 1),
-            (["teacher.model=/nowhere/model"], "/nowhere/model", 1),
-        ],
-    )
-    def test_mistakes_end_with_a_sentence_and_a_code(
-        self, overrides: list[str], said: str, code: int, capfd: pytest.CaptureFixture[str], tmp_path: Path
-    ) -> None:
-        assert main(["train", *overrides, f"store={tmp_path}", f"hydra.run.dir={tmp_path}"]) == code
-        error = capfd.readouterr().err
-        assert said in error
-        assert "Traceback" not in error
-
-    def test_resume_takes_no_other_overrides(self, tmp_path: Path) -> None:
-        with pytest.raises((ConfigError, WaferlabError)):
-            waferlab.train("resume=" + "0" * 32, f"store={tmp_path}")
 
 
 def test_the_runs_of_a_sweep_share_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

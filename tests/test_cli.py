@@ -1,0 +1,60 @@
+"""The ``waferlab`` command before any work begins: help, mistakes, exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from waferlab.cli import COMMANDS, main
+
+WAFERLAB = [sys.executable, "-m", "waferlab.cli"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["help"]])
+def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {command} " in said for command in COMMANDS)
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("waferlab ")
+
+
+def test_an_unknown_command_is_refused_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tarin"]) == 2
+    assert "there is no command 'tarin'; the commands are train, evaluate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said", "code"),
+    [
+        (["+trainer.max_epoch=3"], "did you mean 'max_epochs'?", 2),
+        (["trainer.max_epochs=many"], "trainer.max_epochs='many'", 2),
+        (["distillation.alpah=1"], "distillation.alpah", 2),
+        (["distillation.alpha=2"], "alpha=2", 2),
+        (["student=net3"], "net3", 2),
+        (["dataset=mixedwm38", "dataset.path=/nowhere/maps.npz"], "/nowhere/maps.npz", 1),
+        (["teacher.model=/nowhere/model"], "/nowhere/model", 1),
+        (["resume=" + "0" * 32], "can't be resumed", 1),
+        (["resume=" + "0" * 32, "seed=3"], "leave out seed=3", 2),
+    ],
+)
+def test_mistakes_end_with_a_sentence_and_a_code(
+    overrides: list[str], said: str, code: int, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["train", *overrides, f"store={tmp_path}", f"hydra.run.dir={tmp_path}"]) == code
+    error = capfd.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    with subprocess.Popen([*WAFERLAB, "train", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+        assert job.stdout is not None
+        assert job.stderr is not None
+        job.stdout.close()
+        assert job.stderr.read() == b""
