@@ -5,28 +5,47 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class Bar:
     """One running piece of work; made by `progress`."""
 
-    def __init__(self, title: str, total: int, live: Progress | None, console: Console) -> None:
-        self.title, self.total, self.done, self.note = title, total, 0, ""
+    def __init__(self, title: str, total: int, done: int, live: Progress | None, console: Console) -> None:
+        self.title, self.total, self.done, self.note = title, total, float(done), ""
         self._live, self._console = live, console
-        self._task: TaskID | None = live.add_task(title, total=total, note="") if live else None
+        self._task: TaskID | None = live.add_task(title, total=total, completed=done, note="") if live else None
         self._started = self._said = time.monotonic()
 
-    def advance(self, steps: int = 1, note: str | None = None) -> None:
+    def advance(self, steps: float = 1, note: str | None = None) -> None:
         """Count steps done; the note stands beside the bar until the next one."""
-        self.done += steps
-        self.note = self.note if note is None else note
+        self.reach(self.done + steps, note)
+
+    def reach(self, done: float, note: str | None = None) -> None:
+        """Say how many steps are done in all."""
+        is_last = done >= self.total > self.done
+        self.done, self.note = done, self.note if note is None else note
         if self._live is not None and self._task is not None:
-            self._live.update(self._task, completed=self.done, note=self.note)
-        elif (now := time.monotonic()) - self._said >= 10 or self.done >= self.total:
+            self._live.update(self._task, completed=done, note=self.note)
+        elif (now := time.monotonic()) - self._said >= 10 or is_last:
             self._said = now
             seconds = now - self._started
-            self._console.print(f"{self.title}: {self.done}/{self.total}  {seconds:.0f} s  {self.note}", soft_wrap=True)
+            self._console.print(
+                f"{self.title}: {_brief(done)}/{self.total}  {seconds:.0f} s  {self.note}", soft_wrap=True
+            )
+
+
+class _Done(ProgressColumn):
+    """Steps done of all."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{_brief(task.completed)}/{task.total:.0f}" if task.total else "")
+
+
+def _brief(done: float) -> str:
+    """Whole steps plainly, parts of one with a decimal."""
+    return f"{done:.0f}" if done == int(done) else f"{done:.1f}"
 
 
 @contextmanager
@@ -34,12 +53,8 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Show the progress of `total` steps, `done` of which were made before, on standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        bar = Bar(title, total, None, console)
-        bar.done = done
-        yield bar
+        yield Bar(title, total, done, None, console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as live:
-        bar = Bar(title, total, live, console)
-        bar.advance(done)
-        yield bar
+    columns = (TextColumn("{task.description}"), BarColumn(20), _Done(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as live:
+        yield Bar(title, total, done, live, console)

@@ -22,7 +22,7 @@ from waferlab.tracking.logger import RunLogger
 from waferlab.tracking.run import Run, Tracker
 
 #: Part of what determines a teacher: raised when the code comes to train another one by the same configuration.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,26 @@
 """One training with Lightning: callbacks, checkpoints, resumption; the best epoch's weights at the end."""
 
 import logging
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from waferlab.config import TrainerConfig
 from waferlab.data.batches import Batches
-from waferlab.errors import WaferlabError
-from waferlab.progress import Bar, progress
+from waferlab.errors import ConfigError
+from waferlab.progress import progress
+from waferlab.tasks.checkpoints import LAST, Epochs, Patience, epochs_in, weights_in
 from waferlab.tasks.mixed_type import MixedType
-
-LAST, BEST = "last", "best"
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,15 @@ class Fitted:
 
 
 def device_of(trainer: TrainerConfig) -> torch.device:
-    """Where a training keeps its maps and its model."""
-    use_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_gpu else "cpu")
+    """Where a training keeps its maps and its model.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none.
+    """
+    found = torch.cuda.is_available()
+    if trainer.accelerator == "gpu" and not found:
+        raise ConfigError("accelerator=gpu, but torch sees no GPU here; leave it at auto, or install another torch")
+    return torch.device("cuda" if found and trainer.accelerator != "cpu" else "cpu")
 
 
 def fit(
@@ -56,41 +61,45 @@ def fit(
         WaferlabError: the loss is not finite, or the checkpoint can't be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    every = config.validate_every
-    saving: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
-    best = ModelCheckpoint(
-        **saving, filename=BEST, monitor=task.monitor, mode="max", every_n_epochs=every, save_weights_only=True
-    )
-    last = ModelCheckpoint(**saving, filename=LAST)
-    callbacks: list[Callback] = [best, last]
-    if config.ema_decay is not None:
-        callbacks.append(WeightAveraging(multi_avg_fn=_warmed_average(config.ema_decay)))
-    if config.early_stopping is not None:
-        patience = -(-config.early_stopping // every)
-        callbacks.append(EarlyStopping(task.monitor, mode="max", patience=patience))
-    checkpoint = folder / f"{LAST}.ckpt"
-    done = _epochs_in(checkpoint)
     _quiet()
+    every, done = config.validate_every, epochs_in(folder / LAST)
     with progress(title, config.max_epochs, done) as bar:
+        epochs = Epochs(folder, task.monitor, every, bar)
+        callbacks: list[Callback] = [epochs]
+        if config.ema_decay is not None:
+            callbacks.append(WeightAveraging(multi_avg_fn=_warmed_average(config.ema_decay)))
+        if config.early_stopping is not None:
+            callbacks.append(Patience(task.monitor, mode="max", patience=-(-config.early_stopping // every)))
         trainer = pl.Trainer(
             max_epochs=config.max_epochs,
             accelerator=config.accelerator,
+            deterministic="warn" if device_of(config).type == "cuda" else None,
             devices=1,
             precision=config.precision,
             gradient_clip_val=config.gradient_clip,
             check_val_every_n_epoch=every,
-            callbacks=[*callbacks, _Show(bar, task.monitor)],
+            callbacks=callbacks,
             logger=logger,
             default_root_dir=folder,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(task, train, val, ckpt_path=checkpoint if done else None, weights_only=True)
-    kept = torch.load(folder / f"{BEST}.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-    task.load_state_dict(kept)
-    score = best.best_model_score
-    return Fitted(trainer.current_epoch, float(score) if score is not None else float("nan"))
+        with _ctrl_c_as_python_has_it():
+            trainer.fit(task, train, val, ckpt_path=epochs.last if done else None, weights_only=True)
+    task.load_state_dict(weights_in(epochs.best))
+    return Fitted(trainer.current_epoch, epochs.best_score)
+
+
+@contextmanager
+def _ctrl_c_as_python_has_it() -> Iterator[None]:
+    """Lightning ends the whole program at a KeyboardInterrupt, and keeps later ones away; a caller wants to see it."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from end
 
 
 def _warmed_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
@@ -102,29 +111,6 @@ def _warmed_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tenso
         update(averaged, current, count)
 
     return average
-
-
-class _Show(Callback):
-    """Moves the bar after every epoch."""
-
-    def __init__(self, bar: Bar, monitor: str) -> None:
-        self.bar, self.monitor = bar, monitor
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        shown = {name: trainer.callback_metrics.get(name) for name in ("train/loss", self.monitor)}
-        self.bar.advance(1, "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None))
-
-
-def _epochs_in(checkpoint: Path) -> int:
-    """Epochs that a last checkpoint holds; 0 where there is none."""
-    if not checkpoint.exists():
-        return 0
-    try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
-    except (UnpicklingError, RuntimeError, KeyError, EOFError, ValueError) as error:
-        raise WaferlabError(
-            f"{checkpoint}: this checkpoint can't be read or is damaged; delete it to start this training anew"
-        ) from error
 
 
 def _quiet() -> None:

@@ -1,0 +1,108 @@
+"""What a training leaves on the disk: its last epoch, to go on from, and its best one."""
+
+import os
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from torch import Tensor
+
+from waferlab.errors import WaferlabError
+from waferlab.progress import Bar
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class Epochs(Checkpoint):
+    """After each epoch: saves it, keeps it as the best one if it is, and moves the bar.
+
+    Both files are whole checkpoints, since Lightning puts averaged weights into nothing less. A file appears under its
+    name only when it is whole; the best one first, so that a training that is cut between the two repeats an epoch and
+    comes to the same.
+
+    Args:
+        folder: for both files.
+        monitor: the validation metric to choose by, higher is better.
+        every: epochs between two validations.
+        bar: of epochs.
+    """
+
+    def __init__(self, folder: Path, monitor: str, every: int, bar: Bar) -> None:
+        self.last, self.best = folder / LAST, folder / BEST
+        self.monitor, self.every, self.bar = monitor, every, bar
+        self.best_score = float("-inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best score so far."""
+        self.best_score = state_dict["best_score"]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar within the epoch; its last step is the end of the epoch."""
+        self.bar.reach(trainer.current_epoch + batch_idx / trainer.num_training_batches)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Called by Lightning after validation and after the module's own end of the epoch."""
+        metrics = trainer.callback_metrics
+        is_validated = (trainer.current_epoch + 1) % self.every == 0
+        is_best = is_validated and float(metrics[self.monitor]) > self.best_score
+        if is_best:
+            self.best_score = float(metrics[self.monitor])
+        saved = self.last.with_name("saving.ckpt")
+        trainer.save_checkpoint(saved, weights_only=False)
+        with saved.open("rb") as file:
+            os.fsync(file.fileno())
+        if is_best:
+            link = self.best.with_name("linking.ckpt")
+            link.unlink(missing_ok=True)
+            os.link(saved, link)
+            link.replace(self.best)
+        saved.replace(self.last)
+        shown = {name: metrics[name] for name in ("train/loss", self.monitor) if name in metrics}
+        self.bar.reach(trainer.current_epoch + 1, "  ".join(f"{name} {value:.4f}" for name, value in shown.items()))
+
+
+class Patience(EarlyStopping):
+    """Lightning's early stopping, which after a resumption remembers that it had already stopped the training."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop before another epoch where patience was at its end."""
+        super().on_train_start(trainer, pl_module)
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+def epochs_in(checkpoint: Path) -> int:
+    """Epochs that a checkpoint holds; 0 where there is none.
+
+    Raises:
+        WaferlabError: it can't be read.
+    """
+    return int(_read(checkpoint)["epoch"]) + 1 if checkpoint.exists() else 0
+
+
+def weights_in(checkpoint: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint, averaged where the training averages.
+
+    Raises:
+        WaferlabError: it can't be read.
+    """
+    weights: dict[str, Tensor] = _read(checkpoint)["state_dict"]
+    return weights
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return read | {"epoch": int(read["epoch"]), "state_dict": dict(read["state_dict"])}
+    except (UnpicklingError, OSError, RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
+        raise WaferlabError(
+            f"{checkpoint}: this checkpoint can't be read or is damaged; delete its folder to start the training anew"
+        ) from error
