@@ -39,6 +39,9 @@ def test_an_unknown_command_is_refused_with_those_that_exist(capsys: pytest.Capt
         (["student=net3"], "net3", 2),
         (["dataset=mixedwm38", "dataset.path=/nowhere/maps.npz"], "/nowhere/maps.npz", 1),
         (["teacher.model=/nowhere/model"], "/nowhere/model", 1),
+        (["distillation=supervised", "teacher.model=teacher.safetensors"], "Supervised has no teacher", 2),
+        (["trainer.label_noise=0.1"], "did you mean teacher.trainer.label_noise?", 2),
+        (["dataset.maps=40"], "no map is in its val part", 1),
         (["resume=" + "0" * 32], "can't be resumed", 1),
         (["resume=" + "0" * 32, "seed=3"], "leave out seed=3", 2),
     ],
@@ -50,6 +53,14 @@ def test_mistakes_end_with_a_sentence_and_a_code(
     error = capfd.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_a_sweep_goes_on_after_a_job_that_fails(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", "dataset.maps=40,41"]) == 1
+    assert capfd.readouterr().err.count("no map is in its val part") == 2
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault() -> None:

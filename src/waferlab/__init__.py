@@ -5,9 +5,10 @@ From Python, the same as on the command line::
     import waferlab
 
     outcome = waferlab.train("student=net2", "seed=1")
-    labels = waferlab.load(outcome.model_file).predict(maps)
+    bits = waferlab.load(outcome.run_id).predict(maps)
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,46 @@ def train(*overrides: str) -> "Outcome":
     return train_overrides(overrides)
 
 
-def load(model: str | Path) -> "Classifier":
-    """A trained model from its file; its ``predict`` takes (N, H, W) uint8 maps and gives (N, C) bits.
+def evaluate(*overrides: str) -> "Outcome":
+    """Evaluate a trained model, as ``waferlab evaluate OVERRIDES`` does.
 
     Raises:
-        waferlab.errors.WaferlabError: the file is missing or damaged, or names code that isn't ours.
+        waferlab.errors.WaferlabError: what the command line would print.
     """
-    from waferlab.models.files import load_model
+    from waferlab.commands.evaluate import evaluate_overrides
 
-    return load_model(Path(model))
+    return evaluate_overrides(overrides)
+
+
+def ui(*overrides: str) -> None:
+    """Serve the MLflow UI until interrupted, as ``waferlab ui OVERRIDES`` does.
+
+    Raises:
+        waferlab.errors.WaferlabError: MLflow's server ended by itself.
+    """
+    from waferlab.commands.compose import compose_overrides
+    from waferlab.commands.ui import run
+
+    run(compose_overrides("ui", overrides))
+
+
+def load(model: str | Path, store: str | Path | None = None) -> "Classifier":
+    """A trained model; its ``predict`` takes (N, H, W) uint8 maps and gives (N, C) bits.
+
+    Args:
+        model: a model file, or the id of an MLflow run.
+        store: where the run lies, if not in ``WAFERLAB_STORE`` or ``store``.
+
+    Raises:
+        waferlab.errors.WaferlabError: the model is missing or damaged, or names code that isn't ours.
+    """
+    from waferlab.commands.training import model_reference
+    from waferlab.config import TrackingConfig
+    from waferlab.models.files import load_model
+    from waferlab.tracking.run import Tracker
+
+    if Path(model).exists():
+        return load_model(Path(model))
+    tracking = TrackingConfig(uri=os.environ.get("MLFLOW_TRACKING_URI"), experiment="waferlab", tags={})
+    tracker = Tracker(tracking, Path(store or os.environ.get("WAFERLAB_STORE", "store")))
+    return load_model(model_reference(str(model), tracker))

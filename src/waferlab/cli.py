@@ -76,20 +76,42 @@ def _compose_and_run(command: str, overrides: list[str]) -> None:
     except HydraException as error:
         said = [line for line in str(error).splitlines() if not line.startswith("To append to your config")]
         sys.exit(_fail("\n".join([*said, f"waferlab {command} --cfg job   shows all keys"]), 2))
+    except _JobFailedError as failed:
+        sys.exit(failed.code)
+
+
+class _JobFailedError(Exception):
+    """A job of a sweep has failed and said why; the others still run, then the sweep ends with the first one's code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
+
+
+def _end_job(code: int) -> NoReturn:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise _JobFailedError(code)
+    sys.exit(code)
 
 
 def _guarded(command: str) -> Callable[[Any], Any]:
     """The command's function; every way it can end becomes a message and an exit code."""
 
     def job(composed: Any) -> Any:
+        print("loading libraries …", file=sys.stderr)
         try:
             return importlib.import_module(f"waferlab.commands.{command}").run(composed)
         except ConfigError as error:
-            sys.exit(_fail(str(error), 2))
+            _end_job(_fail(str(error), 2))
         except WaferlabError as error:
-            sys.exit(_fail(str(error), 1))
+            _end_job(_fail(str(error), 1))
+        except BrokenPipeError:
+            raise
         except OSError as error:
-            sys.exit(_fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1))
+            _end_job(_fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1))
         except Interrupted as stop:
             sys.exit(_fail(str(stop), 128 + stop.signal_number))
 
@@ -98,8 +120,13 @@ def _guarded(command: str) -> Callable[[Any], Any]:
 
 
 def _interrupt(number: int, _: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: a second one must not break the clean-up
+    signal.signal(number, _hurry)  # once is enough: a second one must not break the clean-up
     raise Interrupted(number)
+
+
+def _hurry(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    print("waferlab: closing the run; once more ends it at once, and leaves it open in MLflow", file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> int:

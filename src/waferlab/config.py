@@ -242,9 +242,20 @@ def parse(schema: type[AnySchema], composed: Any) -> AnySchema:
 
 
 def check(config: Config) -> Config:
-    """Check every component against the signature of its target; imports what they name."""
+    """Check every component against the signature of its target, and what they are together; imports what they name.
+
+    Raises:
+        ConfigError: an unknown, missing or mistyped argument, or settings that contradict each other.
+    """
     for path, component, given in config.components():
         component.checked(path, *given)
+    loss: Any = config.distillation.resolve()
+    if config.student is not None and config.teacher.model and not loss.uses_teacher:
+        raise ConfigError(f"teacher.model: {loss.__name__} has no teacher; leave it out, or choose distillation=logits")
+    if config.trainer.label_noise and not loss.uses_labels:
+        raise ConfigError(
+            f"trainer.label_noise: {loss.__name__} sees no labels; did you mean teacher.trainer.label_noise?"
+        )
     return config
 
 

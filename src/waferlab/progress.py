@@ -48,6 +48,11 @@ def _brief(done: float) -> str:
     return f"{done:.0f}" if done == int(done) else f"{done:.1f}"
 
 
+def say(what: str) -> None:
+    """Say on standard error what begins now."""
+    Console(stderr=True).print(f"{what} …", soft_wrap=True, highlight=False)
+
+
 @contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Show the progress of `total` steps, `done` of which were made before, on standard error."""

@@ -61,6 +61,11 @@ def pattern_labels() -> NDArray[np.uint8]:
     return np.array([[defect in pattern for defect in DEFECTS] for pattern in PATTERNS], np.uint8)
 
 
+def pattern_order(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(P,) indices that sort label rows (P, C) as `PATTERNS` are: by number of defects, then by the first ones."""
+    return np.lexsort((*(1 - rows.T[::-1]), rows.sum(1)))
+
+
 def dihedral_indices(height: int, width: int) -> NDArray[np.int64]:
     """Flat pixel indices of the dihedral views of an (H, W) map, so that ``flat[:, indices[v]]`` is view ``v``.
 

@@ -3,12 +3,14 @@
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 import waferlab
 from waferlab.cli import main
-from waferlab.commands.results import Outcome
+from waferlab.commands.results import Outcome, print_outcome
+from waferlab.data.simulator import load
 from waferlab.errors import WaferlabError
 from waferlab.tracking.run import default_uri
 
@@ -66,8 +68,40 @@ class TestFinishedRun:
         made, store = outcome
         said = main(["evaluate", f"model={made.run_id}", "dataset=simulated", "dataset.maps=240", f"store={store}"])
         assert said == 0
-        student = next(e for e in made.evaluations if e.name == "student")
+        student = made.evaluations[0]
         assert f"{100 * student.metrics['exact_match']:.2f} %" in capsys.readouterr().out
+
+    def test_evaluates_on_all_of_a_persons_own_maps(self, outcome: tuple[Outcome, Path], tmp_path: Path) -> None:
+        made, store = outcome
+        wafers = load(maps=60).wafers
+        np.savez(tmp_path / "mine.npz", maps=wafers.maps, labels=wafers.labels, classes=wafers.classes)
+        mine = ("dataset=arrays", f"dataset.path={tmp_path / 'mine.npz'}", "dataset.fractions=[0,0,1]")
+        found = waferlab.evaluate(f"model={made.model_file}", *mine, f"store={store}")
+        assert [(e.name, len(e.logits)) for e in found.evaluations] == [("model", 60)]
+
+    def test_says_so_where_a_model_may_have_seen_the_maps(
+        self, outcome: tuple[Outcome, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        made, store = outcome
+        for seed, warned in ((0, False), (1, True)):
+            other = ("dataset=simulated", "dataset.maps=240", f"dataset.seed={seed}")
+            waferlab.evaluate(f"model={made.run_id}", *other, f"store={store}")
+            assert ("may have seen some of these" in capsys.readouterr().err) == warned
+
+    def test_its_teacher_can_be_evaluated_and_used_by_its_run(self, outcome: tuple[Outcome, Path]) -> None:
+        made, store = outcome
+        client = MlflowClient(default_uri(store))
+        teacher = client.get_run(made.run_id).data.tags["teacher.run_id"]
+        again = waferlab.train(*TINY, f"store={store}", f"teacher.model={teacher}", "trainer.max_epochs=1")
+        assert client.get_run(again.run_id).data.tags["teacher.run_id"] == teacher
+        assert waferlab.load(teacher, store).size == (52, 52)
+
+    def test_what_to_run_next_runs(self, outcome: tuple[Outcome, Path], capsys: pytest.CaptureFixture[str]) -> None:
+        made, _ = outcome
+        print_outcome(made)
+        said = capsys.readouterr().out
+        (evaluate,) = (line.split()[-5:] for line in said.splitlines() if f"evaluate model={made.run_id}" in line)
+        assert main([*evaluate, "dataset.maps=240"]) == 0
 
     def test_cannot_be_resumed(self, outcome: tuple[Outcome, Path]) -> None:
         made, store = outcome
@@ -87,8 +121,6 @@ class TestFaults:
     def test_a_teacher_with_other_classes_is_refused_by_name(
         self, outcome: tuple[Outcome, Path], tmp_path: Path
     ) -> None:
-        import numpy as np
-
         made, store = outcome
         maps = np.random.default_rng(0).integers(0, 3, (60, 52, 52)).astype(np.uint8)
         np.savez(tmp_path / "mine.npz", maps=maps, labels=np.arange(120).reshape(60, 2) % 3 % 2)
@@ -104,8 +136,10 @@ def test_the_runs_of_a_sweep_share_one_teacher(tmp_path: Path, monkeypatch: pyte
     client = MlflowClient(default_uri(tmp_path / "store"))
     runs = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])
     roles = [run.data.tags["role"] for run in runs]
-    assert sorted(roles) == ["student"] * 4 + ["teacher"]
-    commands = {frozenset(shlex.split(run.data.tags["command"])) for run in runs if run.data.tags["role"] == "student"}
+    assert sorted(roles) == ["experiment"] * 4 + ["teacher"]
+    commands = {
+        frozenset(shlex.split(run.data.tags["command"])) for run in runs if run.data.tags["role"] == "experiment"
+    }
     shared = {"waferlab", "train", *tiny, f"store={tmp_path / 'store'}"}
     assert commands == {
         frozenset({*shared, f"student={student}", f"seed={seed}"}) for student in ("net1", "net2") for seed in (0, 1)

@@ -75,13 +75,13 @@ class TestStudent:
         code, error = Started(tmp_path, *overrides).until("runs/*/training/last.ckpt").end(number)
         assert code == (-number if number == signal.SIGKILL else 128 + number), error
         assert "Traceback" not in error
-        run = the_run(tmp_path, "student")
+        run = the_run(tmp_path, "experiment")
         assert run.info.status == status, "after kill -9 nobody is left to say that it ended"
         assert not list(tmp_path.glob("runs/*/model.safetensors"))
 
         resumed = waferlab.train(f"resume={run.info.run_id}", f"store={tmp_path}")
         assert resumed.run_id == run.info.run_id
-        run = the_run(tmp_path, "student")
+        run = the_run(tmp_path, "experiment")
         assert run.info.status == "FINISHED"
         assert "resume=" not in run.data.tags["command"], "the command that began it is the one that repeats it"
         undisturbed = waferlab.train(*overrides, f"store={tmp_path}")
@@ -97,10 +97,10 @@ class TestStudent:
             patched.setattr("waferlab.commands.train.save_model", fails)
             with pytest.raises(WaferlabError, match="the disk is full"):
                 waferlab.train(*TINY, "teacher.trainer.max_epochs=1", "trainer.max_epochs=2", f"store={tmp_path}")
-        run = the_run(tmp_path, "student")
+        run = the_run(tmp_path, "experiment")
         assert run.info.status == "FAILED"
         waferlab.train(f"resume={run.info.run_id}", f"store={tmp_path}")
-        metrics = the_run(tmp_path, "student").data.metrics
+        metrics = the_run(tmp_path, "experiment").data.metrics
         assert metrics["best_validation"] >= metrics["val/teacher_agreement"]
         assert metrics["epochs"] == 2
 
@@ -109,7 +109,7 @@ class TestStudent:
         assert code == 128 + signal.SIGINT
         (checkpoint,) = tmp_path.glob("runs/*/training/last.ckpt")
         checkpoint.write_bytes(pickle.dumps(Planted(tmp_path / "ran")))
-        run = the_run(tmp_path, "student")
+        run = the_run(tmp_path, "experiment")
         with pytest.raises(WaferlabError, match="can't be read or is damaged; delete it"):
             waferlab.train(f"resume={run.info.run_id}", f"store={tmp_path}")
         assert not (tmp_path / "ran").exists()
@@ -131,8 +131,10 @@ class TestTeacher:
         code, error = Started(tmp_path, *overrides).until("teachers/*/training/last.ckpt").end(signal.SIGTERM)
         assert code == 128 + signal.SIGTERM, error
         begun = the_run(tmp_path, "teacher")
-        assert begun.info.status == the_run(tmp_path, "student").info.status == "KILLED"
+        assert begun.info.status == the_run(tmp_path, "experiment").info.status == "KILLED"
         assert not list(tmp_path.glob("teachers/*/model.safetensors"))
+        with pytest.raises(WaferlabError, match="a teacher goes on when an experiment that wants it is run again"):
+            waferlab.train(f"resume={begun.info.run_id}", f"store={tmp_path}")
 
         code, error = Started(tmp_path, *overrides).end()
         assert code == 0, error
@@ -157,6 +159,6 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_ends_the_run_with_a_sentence
     assert code == 1, error
     assert "File too large" in error
     assert "Traceback" not in error
-    run = the_run(tmp_path, "student")
+    run = the_run(tmp_path, "experiment")
     assert run.info.status == "FAILED"
     assert not list(tmp_path.glob("runs/*/training/*.ckpt"))

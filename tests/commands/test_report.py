@@ -15,7 +15,7 @@ from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
 from waferlab.tracking.run import Tracker
-from waferlab.tracking.study import Row, Spread, read_study, rows
+from waferlab.tracking.study import NETWORKS, Row, Spread, read_study, rows
 
 DATA = {"dataset": "mixedwm38", "dataset.fingerprint": "0123456789abcdef", "dataset.split": "8 train, 1 val, 1 test"}
 
@@ -43,16 +43,17 @@ def log(
     **tags: object,
 ) -> str:
     """One finished run with hand-made results; the accuracies are of the models it tested."""
-    marks = {"study": study, "role": "student", "command": f"waferlab train seed={seed} store=here"} | DATA | tags
+    network = "student" if "student" in accuracies else "teacher"
+    marks = {"study": study, "role": "experiment", "network": network} | DATA | tags
+    marks |= {"command": f"waferlab train seed={seed} store=here 'dataset.path=my maps/all.npz'"}
     with tracker.run("made", marks | ({"arm": arm} if arm else {})) as opened:
         opened.parameters({"seed": seed, "teacher": {"seed": 7, "trainer": {"max_epochs": 40}}})
         for model, accuracy in accuracies.items():
             values = {"exact_match": accuracy, "macro_f1": accuracy / 2, "parameters": 250}
-            if model in ("student", "teacher"):
+            if model in NETWORKS:
                 values["bytes"] = size * (10 if model == "teacher" else 1)
             opened.metrics({f"test/{model}/{name}": value for name, value in values.items()})
-        if "student" in accuracies:
-            opened.metrics({"epochs": 30})
+        opened.metrics({"epochs": 30})
     return opened.id
 
 
@@ -118,15 +119,22 @@ class TestEvaluations:
     def test_an_evaluation_belongs_to_the_arm_and_seed_of_its_model(self, tracker: Tracker) -> None:
         for seed in (3, 4):
             trained = log(tracker, {"student": 0.99}, arm="simulated", seed=seed, dataset="simulated")
-            log(tracker, {"student": 0.8 + seed / 100}, arm=None, seed=0, role="evaluate", model=trained, reach=90)
+            log(tracker, {"model": 0.8 + seed / 100}, arm=None, seed=0, role="evaluation", model=trained, reach=90)
         runs = [found for found in read_study(tracker, "small") if found.data[0] == "mixedwm38"]
         assert [(found.arm, found.seed) for found in runs] == [("simulated", "3"), ("simulated", "4")]
         assert {found.epochs for found in runs} == {30}
         assert rows(runs)[0].exact_match.mean == pytest.approx(0.835)
 
+    def test_an_evaluated_teacher_has_the_seed_and_epochs_of_its_training(self, tracker: Tracker) -> None:
+        training = log(tracker, {}, role="teacher", seed=5)
+        teacher = log(tracker, {"teacher": 0.98}, seed=1, dataset="simulated", **{"teacher.run_id": training})
+        log(tracker, {"model": 0.9}, arm=None, seed=0, role="evaluation", model=teacher)
+        (found,) = [found for found in read_study(tracker, "small") if found.data[0] == "mixedwm38"]
+        assert (found.network, found.seed, found.epochs) == ("model", "7", 30)
+
     def test_data_sets_have_tables_of_their_own(self, tracker: Tracker, tmp_path: Path) -> None:
         trained = log(tracker, {"student": 0.99}, arm="simulated", dataset="simulated")
-        log(tracker, {"student": 0.8}, arm=None, role="evaluate", model=trained)
+        log(tracker, {"model": 0.8}, arm=None, role="evaluation", model=trained)
         text = write_report("small", read_study(tracker, "small"), tmp_path)[0].read_text()
         real, simulated = text.index("## mixedwm38"), text.index("## simulated")
         assert "80.00" in text[real:simulated]

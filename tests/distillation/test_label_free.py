@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from waferlab.commands.compose import compose_overrides, configuration
-from waferlab.commands.training import Place, Workplace, make_model
+from waferlab.commands.training import Experiment, Place, make_model
 from waferlab.config import ModelConfig
 from waferlab.data.batches import Batch
 from waferlab.data.dataset import Dataset
@@ -40,11 +40,13 @@ def trained_student(dataset: Dataset, store: Path, *overrides: str) -> dict[str,
     config = configuration(compose_overrides("train", [*small, *model_and_store, *overrides]))
     loss = config.distillation.build("distillation")
     tracker = Tracker(config.tracking, config.store)
-    work = Workplace(config, dataset, tracker, TeacherStore(store / "teachers"))
+    experiment = Experiment(config, dataset, tracker, TeacherStore(store / "teachers"))
     assert config.student is not None
     student = make_model(config.student, dataset, tracker, "student", config.seed)
     with tracker.run("test", {}) as run:
-        work.fit(student, loss, config.fit, config.seed, work.teacher(), Place(run, store / "training", "student"))
+        experiment.fit(
+            student, loss, config.fit, config.seed, experiment.teacher(), Place(run, store / "training", "student")
+        )
     return student.state_dict()
 
 

@@ -1,6 +1,7 @@
 """From what Hydra composed, or from overrides given in Python, to a checked configuration."""
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +16,8 @@ from waferlab.conf_folder import config_folder
 from waferlab.config import AnySchema, Config, parse
 from waferlab.errors import ConfigError
 
-#: What may be said beside ``resume=``: everything else is the interrupted run's own.
-_BESIDE_RESUME = ("resume", "store", "tracking")
+#: What may be said beside ``resume=``, where things lie; everything else is the interrupted run's own.
+_BESIDE_RESUME = re.compile(r"(resume|store|tracking|tracking\.uri|hydra\..+)=")
 
 
 def plain(composed: DictConfig) -> dict[str, Any]:
@@ -77,8 +78,7 @@ def configuration(composed: DictConfig, overrides: Sequence[str] = ()) -> Config
 def _resumed(config: Config, overrides: Sequence[str]) -> Config:
     from waferlab.tracking.run import Tracker
 
-    keys = {override: override.lstrip("+").split("=")[0].split(".")[0] for override in overrides}
-    others = [override for override, key in keys.items() if key not in _BESIDE_RESUME]
+    others = [override for override in overrides if not _BESIDE_RESUME.match(override)]
     if others:
         raise ConfigError(f"resume= goes on with the run's own configuration; leave out {', '.join(others)}")
     assert config.resume is not None

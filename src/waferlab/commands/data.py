@@ -8,7 +8,7 @@ from rich.table import Table
 from waferlab.commands.compose import checked
 from waferlab.config import Component, Schema
 from waferlab.data.dataset import PARTS, Dataset
-from waferlab.wafer import FAIL, NO_DIE, pattern_name
+from waferlab.wafer import FAIL, NO_DIE, pattern_name, pattern_order
 
 
 class DataConfig(Schema):
@@ -34,9 +34,7 @@ def _patterns(dataset: Dataset) -> Table:
     table = Table("pattern", *(f"{part}" for part in (*PARTS, "left out", "failing dies")))
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in sorted(
-        range(len(rows)), key=lambda row: (rows[row].sum(), -(rows[row] * 2.0 ** -np.arange(rows.shape[1])).sum())
-    ):
+    for row in pattern_order(rows):
         mine = which.ravel() == row
         counts = [int((dataset.split[mine] == side).sum()) for side in (0, 1, 2, -1)]
         name = pattern_name(rows[row], wafers.classes)

@@ -1,6 +1,7 @@
 """``waferlab report``: a study's folder from its MLflow runs; the same runs give the same bytes."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ EXPLANATION = (
     "in fp32."
 )
 #: Overrides that say where things lie; they change no result.
-_PLACES = re.compile(r" \+{0,2}(?:store|tracking\.uri|dataset\.path|hydra\.\S+?)=\S+")
+_PLACES = re.compile(r"\+{0,2}(?:store|tracking\.uri|dataset\.path|hydra\.\S+?)=")
 
 
 class ReportConfig(Schema):
@@ -114,8 +115,8 @@ def _commands(runs: Sequence[StudyRun]) -> list[str]:
         "```",
     ]
     for run in runs:
-        command = _PLACES.sub("", run.command) if run.command else "not recorded"
-        lines.append(f"{command}  # {run.arm}, seed {run.seed}")
+        words = [word for word in shlex.split(run.command or "not recorded") if not _PLACES.match(word)]
+        lines.append(f"{shlex.join(words)}  # {run.arm}, seed {run.seed}")
     return [*lines, "```"]
 
 

@@ -1,14 +1,18 @@
 """What a run came to, for the person and for MLflow: table, figures, metrics."""
 
+import os
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill, indent
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from waferlab.data.dataset import Wafers
-from waferlab.metrics.calibration import pseudo_label_error, reliability
+from waferlab.metrics.calibration import PseudoLabelError, pseudo_label_error, reliability
 from waferlab.metrics.multilabel import accuracy_by_pattern, pattern_confusion
 from waferlab.tasks.evaluation import Evaluation
 from waferlab.tracking import figures
@@ -21,12 +25,16 @@ class Outcome:
 
     Attributes:
         run_id: its MLflow run.
-        evaluations: teacher and student, where there are such, and the trivial baselines, on the test part.
+        dataset: name of its data source.
+        store: where the run lies.
+        evaluations: student and teacher, where there are such, and the trivial baselines, on the test part.
         figures: PNG files.
         model_file: the student's model file (the teacher's where no student was asked for).
     """
 
     run_id: str
+    dataset: str
+    store: Path
     evaluations: list[Evaluation]
     figures: list[Path]
     model_file: Path
@@ -37,6 +45,8 @@ def record(run: Run, evaluations: list[Evaluation], wafers: Wafers, folder: Path
     drawn = _draw_figures(evaluations, wafers, folder)
     for evaluation in evaluations:
         _log_evaluation(run, evaluation)
+        if evaluation.name == "teacher":
+            _log_pseudo_label_error(run, pseudo_label_error(evaluation.logits, wafers.labels))
     for figure in drawn:
         run.file(figure, "figures")
     return drawn
@@ -51,6 +61,13 @@ def _log_evaluation(run: Run, evaluation: Evaluation) -> None:
     run.metrics({f"test/{name}/{metric}": value for metric, value in values.items()})
     if evaluation.undefined:
         run.tags({f"undefined.{name}": ", ".join(evaluation.undefined)})
+
+
+def _log_pseudo_label_error(run: Run, error: PseudoLabelError) -> None:
+    """Log the curves over beta; a metric's step is beta in percent."""
+    for beta, bits, maps in zip(error.betas, error.per_bit, error.per_map, strict=True):
+        values = {"per_bit": float(bits), "per_map": float(maps)}
+        run.metrics({f"pseudo_label_error/{name}": value for name, value in values.items()}, round(100 * beta))
 
 
 def _draw_figures(evaluations: list[Evaluation], wafers: Wafers, folder: Path) -> list[Path]:
@@ -69,9 +86,7 @@ def _draw_figures(evaluations: list[Evaluation], wafers: Wafers, folder: Path) -
         drawn[f"confusion_{name}"] = figures.confusion(pattern_confusion(logits, labels, classes))
         drawn[f"misclassified_{name}"] = figures.misclassified_maps(wafers.maps, labels, logits, classes)
     if "teacher" in networks:
-        betas = np.linspace(0.05, 0.95, 19)
-        error = pseudo_label_error(networks["teacher"], labels, betas)
-        drawn["pseudo_label_error"] = figures.pseudo_label_error_curve(error)
+        drawn["pseudo_label_error"] = figures.pseudo_label_error_curve(pseudo_label_error(networks["teacher"], labels))
     return figures.save(drawn, folder)
 
 
@@ -83,7 +98,7 @@ def table(evaluations: list[Evaluation], title: str) -> Table:
         made.add_column(column, justify="right")
     for evaluation in evaluations:
         made.add_row(
-            evaluation.name.replace("_", " "),
+            evaluation.name.replace("_", " ") + (f" ({evaluation.views} views)" if evaluation.views > 1 else ""),
             f"{100 * evaluation.metrics['exact_match']:.2f} %",
             f"{evaluation.metrics['macro_f1']:.4f}",
             f"{evaluation.parameters:,}",
@@ -99,10 +114,23 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(table(outcome.evaluations, f"test part, {len(outcome.evaluations[0].logits):,} maps"))
     for label, path in (("model", outcome.model_file), ("figures", outcome.figures[0].parent)):
         console.print(f"{label:<8} {path}", soft_wrap=True, highlight=False)
-    console.print(f"{'run':<8} {outcome.run_id}", highlight=False)
-    console.print(
-        f"\nnext     waferlab ui"
-        f"\n         waferlab evaluate model={outcome.run_id}"
-        f"\n         waferlab train -m student=net1,net2 distillation.alpha=0.3,0.7",
-        highlight=False,
+    names = fill(", ".join(figure.name for figure in outcome.figures), 71)
+    console.print(indent(names, 9 * " "), highlight=False)
+    console.print(f"{'run':<8} {outcome.run_id}\n", highlight=False)
+    for label, command in zip(("next", "", ""), _suggestions(outcome), strict=True):
+        console.print(f"{label:<8} {command}", soft_wrap=True, highlight=False)
+
+
+def _suggestions(outcome: Outcome) -> list[str]:
+    """Commands that go on from here, as this person has to type them."""
+    beside = Path(sys.executable).with_name("waferlab")
+    program = "waferlab" if shutil.which("waferlab") else os.path.relpath(beside)
+    is_usual = outcome.store == Path(os.environ.get("WAFERLAB_STORE", "store"))
+    store = [] if is_usual else [f"store={outcome.store}"]
+    others = ["dataset.seed=1"] if outcome.dataset == "simulated" else ["average_views=true"]
+    commands = (
+        ["ui"],
+        ["evaluate", f"model={outcome.run_id}", f"dataset={outcome.dataset}", *others],
+        ["train", "-m", "student=net1,net2", "distillation.alpha=0.3,0.7"],
     )
+    return [shlex.join([program, *command, *store]) for command in commands]

@@ -8,14 +8,16 @@ from omegaconf import DictConfig
 
 from waferlab.commands.compose import command_line, compose_overrides, configuration
 from waferlab.commands.results import Outcome, print_outcome, record
-from waferlab.commands.training import Place, Workplace, dataset_tags, make_model
+from waferlab.commands.training import Experiment, Place, dataset_tags, make_model
 from waferlab.config import Config, check
-from waferlab.data.dataset import Dataset
+from waferlab.data.dataset import PARTS, Dataset
 from waferlab.distillation.losses import Distillation
 from waferlab.distillation.teacher_store import TeacherStore
+from waferlab.errors import WaferlabError
 from waferlab.models.files import save_model
+from waferlab.progress import say
 from waferlab.tasks.evaluation import evaluate_baselines, evaluate_model
-from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, Tracker
+from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Tracker
 
 
 def run(composed: DictConfig) -> None:
@@ -38,32 +40,50 @@ def train(config: Config, command: str) -> Outcome:
         WaferlabError: the data, the teacher or the training is at fault.
     """
     check(config)
+    say("reading the data")
     dataset: Dataset = config.dataset.build("dataset")
+    dataset.require(*PARTS)
     loss: Distillation = config.distillation.build("distillation")
     tracker = Tracker(config.tracking, config.store)
-    work = Workplace(config, dataset, tracker, TeacherStore(config.store / "teachers"))
-    name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else 'teacher'}"
-    with tracker.run(name, {**config.tracking.tags, "role": "student"}, config.resume) as opened:
+    if config.resume is not None:
+        _require_same_data(dataset, config.resume, tracker)
+    experiment = Experiment(config, dataset, tracker, TeacherStore(config.store / "teachers"))
+    network = "teacher" if config.student is None else "student"
+    name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}"
+    tags = {**config.tracking.tags, "role": EXPERIMENT, "network": network}
+    with tracker.run(name, tags, config.resume) as opened:
         folder = config.store / "runs" / opened.id
         if config.resume is None:
             opened.parameters(config.plain())
             opened.tags(dataset_tags(dataset) | {"command": command})
-        teacher = work.teacher() if loss.uses_teacher or config.student is None else None
-        test, evaluations = dataset.part("test"), evaluate_baselines(dataset)
-        if teacher is not None:
-            file = teacher.file
-            opened.tags({"teacher.run_id": teacher.run_id, "teacher.file": file})
-            size, average = file.stat().st_size, config.teacher.average_views
-            evaluations.insert(0, evaluate_model("teacher", teacher.model, test, size, average))
+        teacher = experiment.teacher() if loss.uses_teacher or config.student is None else None
+        test, evaluations = dataset.part("test"), []
         if config.student is not None:
             student = make_model(config.student, dataset, tracker, "student", config.seed)
             place = Place(opened, folder / "training", "student")
-            fitted = work.fit(student, loss, config.fit, config.seed, teacher, place)
+            fitted = experiment.fit(student, loss, config.fit, config.seed, teacher, place)
             student = student.fused()
             file = save_model(student, folder / MODEL_FILE)
             opened.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
-            evaluations.insert(0, evaluate_model("student", student, test, file.stat().st_size))
+            evaluations.append(evaluate_model("student", student, test, file.stat().st_size))
+        if teacher is not None:
+            opened.tags(teacher.tags)
+            size, average = teacher.file.stat().st_size, config.teacher.average_views
+            evaluations.append(evaluate_model("teacher", teacher.model, test, size, average))
+            file = file if config.student is not None else teacher.file
+        say("fitting trivial baselines, drawing figures")
+        evaluations += evaluate_baselines(dataset)
         figures = record(opened, evaluations, test, folder / "figures")
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
-    return Outcome(opened.id, evaluations, figures, file)
+    return Outcome(opened.id, dataset.name, config.store, evaluations, figures, file)
+
+
+def _require_same_data(dataset: Dataset, resume: str, tracker: Tracker) -> None:
+    run = tracker.find(resume)
+    before = run.data.tags.get("dataset.fingerprint") if run else None
+    if before not in (None, dataset.fingerprint):
+        raise WaferlabError(
+            f"run {resume} was trained on other maps, labels or sides of the split ({before}) than {dataset.name} now "
+            f"has ({dataset.fingerprint}); start a new run"
+        )

@@ -1,5 +1,6 @@
 """What `train` does with a network: make it, fit it, find or make its teacher."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,19 +16,19 @@ from waferlab.distillation.losses import Distillation, Supervised
 from waferlab.distillation.teacher_store import Teacher, TeacherStore
 from waferlab.errors import WaferlabError
 from waferlab.models.classifier import Classifier
-from waferlab.models.files import is_model_file, load_model
+from waferlab.models.files import is_model_file, load_model, save_model
 from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
 from waferlab.tracking.logger import RunLogger
-from waferlab.tracking.run import Run, Tracker
+from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, TEACHER, Run, Tracker
 
 #: Part of what determines a teacher: raised when the code comes to train another one by the same configuration.
 RECIPE_VERSION = 3
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """What every training of one experiment shares."""
+class Experiment:
+    """What the trainings of one experiment share."""
 
     config: Config
     dataset: Dataset
@@ -66,17 +67,24 @@ class Workplace:
             return Teacher(model, file, None if file == Path(config.teacher.model) else config.teacher.model)
         recipe = config.teacher.model_dump(mode="json", by_alias=True, exclude={"model", "average_views"}) | {
             "version": RECIPE_VERSION,
-            "backbone": config.backbone.model_dump(mode="json", by_alias=True),
+            "backbone": config.backbone.model_dump(mode="json", by_alias=True) | {"weights": self._weights()},
             "dataset": self.dataset.fingerprint,
         }
         return self.teachers.get(recipe, self._train_teacher)
+
+    def _weights(self) -> str:
+        """What the backbone starts from: a file by its content, since another one may come to lie in its place."""
+        file = Path(self.config.backbone.weights)
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else self.config.backbone.weights
 
     def _train_teacher(self, folder: Path) -> tuple[Classifier, str]:
         """Train the backbone on labels, as an MLflow run of its own; an interrupted one goes on."""
         config, begun = self.config, folder / "run_id"
         run_id = begun.read_text() if begun.exists() else None
+        if run_id is not None and self.tracker.find(run_id) is None:
+            run_id = None  # it was logged elsewhere; its checkpoints are as good as ever
         model = make_model(config.backbone, self.dataset, self.tracker, "backbone", config.teacher.seed)
-        with self.tracker.run("teacher", {**config.tracking.tags, "role": "teacher"}, run_id) as run:
+        with self.tracker.run("teacher", {**config.tracking.tags, "role": TEACHER}, run_id) as run:
             if run_id is None:
                 run.parameters(config.plain())
                 run.tags(dataset_tags(self.dataset))
@@ -84,7 +92,8 @@ class Workplace:
                 begun.write_text(run.id)
             place = Place(run, folder, "teacher", "teacher.")
             fitted = self.fit(model, Supervised(), config.teacher, config.teacher.seed, None, place)
-            run.metrics({"best/val/exact_match": fitted.best_score, "epochs": fitted.epochs})
+            run.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
+            run.file(save_model(model, folder / MODEL_FILE), MODEL_FOLDER)
         return model, run.id
 
 
@@ -149,7 +158,8 @@ def require_match(model: Classifier, dataset: Dataset, what: str) -> None:
 def dataset_tags(dataset: Dataset) -> dict[str, str]:
     """What a run says of its data."""
     sizes = ", ".join(f"{name} {np.count_nonzero(dataset.split == code)}" for code, name in enumerate(PARTS))
-    return {"dataset": dataset.name, "dataset.fingerprint": dataset.fingerprint, "dataset.split": sizes}
+    facts = {"fingerprint": dataset.fingerprint, "split": sizes} | dataset.facts
+    return {"dataset": dataset.name} | {f"dataset.{name}": str(fact) for name, fact in facts.items()}
 
 
 def noisy_labels(wafers: Wafers, share: float, seed: int) -> Tensor:

@@ -17,7 +17,8 @@ class Batch(NamedTuple):
     Attributes:
         maps: (B, H, W) uint8.
         labels: (B, C) float of 0 and 1, or None where the loss must not see them.
-        teacher: (B, C) float logits of the teacher for exactly these views, or None.
+        teacher: (B, C) float logits of the teacher for these maps, before noise, or None; for exactly these views, or
+            their mean over all views where the teacher answers with that.
     """
 
     maps: Tensor

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from waferlab.errors import WaferlabError
+
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
@@ -61,6 +63,19 @@ class Dataset:
     def part(self, part: Part) -> Wafers:
         """The maps on one side of the split, in the source's order."""
         return self.wafers[np.flatnonzero(self.split == PARTS.index(part))]
+
+    def require(self, *parts: Part) -> None:
+        """Refuse to go on without maps in these parts.
+
+        Raises:
+            WaferlabError: one is empty.
+        """
+        for part in parts:
+            if not (self.split == PARTS.index(part)).any():
+                raise WaferlabError(
+                    f"{self.name}: no map is in its {part} part; give more maps, or other shares: "
+                    "dataset.fractions=[0.8,0.1,0.1]"
+                )
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ class Distillation(Protocol):
     """A loss, and what it may see: the program hands over nothing else.
 
     Attributes:
-        uses_labels: the loss reads ``batch.labels``; otherwise they are None, also when the best epoch is chosen.
+        uses_labels: the loss reads ``batch.labels``; otherwise they are None, and the best epoch is not chosen by any.
         uses_teacher: the loss reads ``batch.teacher``; otherwise no teacher is made.
     """
 

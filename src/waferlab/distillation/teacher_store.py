@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class Teacher:
     model: Classifier
     file: Path
     run_id: str | None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the runs that use it say of it."""
+        return {"teacher.file": str(self.file)} | ({"teacher.run_id": self.run_id} if self.run_id else {})
 
 
 class TeacherStore:
@@ -99,7 +105,7 @@ def _locked(path: Path, waiting: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        print(waiting)
+        print(waiting, file=sys.stderr)
         lock.acquire()
     try:
         yield

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from waferlab.errors import WaferlabError
-from waferlab.wafer import pattern_name
+from waferlab.wafer import pattern_name, pattern_order
 
 Score = Callable[[NDArray[np.uint8], NDArray[Any]], float]
 
@@ -60,7 +60,7 @@ def multilabel_metrics(logits: NDArray[np.floating], labels: NDArray[np.uint8], 
     Raises:
         WaferlabError: logits that are not finite, shapes that differ, or no maps.
     """
-    check_logits(logits, labels)
+    headline = headline_metrics(logits, labels)
     predicted = (logits > 0).astype(np.uint8)
     right = (predicted == labels).all(1)
     defects = labels.sum(1, dtype=np.int64)
@@ -72,12 +72,10 @@ def multilabel_metrics(logits: NDArray[np.floating], labels: NDArray[np.uint8], 
         "average_precision": _by_class(_average_precision, labels, logits),
     }
     by_pattern = [accuracy for accuracy, _ in accuracy_by_pattern(logits, labels, classes).values()]
-    values = {
-        "exact_match": right.mean(),
+    values = headline | {
         "exact_match_macro": np.mean(by_pattern),
         "hamming_loss": (predicted != labels).mean(),
         "micro_f1": _f1(labels.ravel(), predicted.ravel()),
-        "macro_f1": _mean_of_defined(per_class["f1"]),
         "macro_auroc": _mean_of_defined(per_class["auroc"]),
         "mean_average_precision": _mean_of_defined(per_class["average_precision"]),
     }
@@ -88,6 +86,18 @@ def multilabel_metrics(logits: NDArray[np.floating], labels: NDArray[np.uint8], 
         {name: float(value) for name, value in values.items() if not np.isnan(value)},
         tuple(name for name, value in values.items() if np.isnan(value)),
     )
+
+
+def headline_metrics(logits: NDArray[np.floating], labels: NDArray[np.uint8]) -> dict[str, float]:
+    """``exact_match`` and ``macro_f1`` alone, as `multilabel_metrics` has them; NaN where undefined.
+
+    Raises:
+        WaferlabError: logits that are not finite, shapes that differ, or no maps.
+    """
+    check_logits(logits, labels)
+    predicted = (logits > 0).astype(np.uint8)
+    exact = float((predicted == labels).all(1).mean())
+    return {"exact_match": exact, "macro_f1": _mean_of_defined(_by_class(_f1, labels, predicted))}
 
 
 def accuracy_by_pattern(
@@ -112,8 +122,7 @@ def pattern_confusion(
     rows, codes = np.unique(np.concatenate([labels, logits > 0]), axis=0, return_inverse=True)
     true, predicted = np.split(codes, 2)
     present = np.unique(true)
-    bits = rows[present]
-    present = present[np.lexsort((*(1 - bits.T[::-1]), bits.sum(1)))]
+    present = present[pattern_order(rows[present])]
     place = np.full(len(rows), len(present))
     place[present] = np.arange(len(present))
     counts = np.zeros((len(present), len(present) + 1), np.int64)

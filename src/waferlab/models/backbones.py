@@ -53,6 +53,10 @@ def timm_model(
             f"train from scratch (weights=none) or download timm's file elsewhere and pass weights=FILE"
         ) from error
     if stem == "stride2":
+        if pretrained is not None:
+            raise ConfigError(
+                "stem=stride2 is a new layer, and what follows it expects the pretrained one: keep stem=original"
+            )
         if not isinstance(model, timm.models.ResNet):
             raise ConfigError(f"stem=stride2 is for ResNets; {name} keeps stem=original")
         model.conv1 = nn.Conv2d(in_channels, model.conv1.out_channels, 3, stride=2, padding=1, bias=False)

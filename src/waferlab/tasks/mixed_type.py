@@ -12,7 +12,7 @@ from waferlab.config import FitConfig
 from waferlab.data.batches import Batch
 from waferlab.distillation.losses import Distillation
 from waferlab.errors import WaferlabError
-from waferlab.metrics.multilabel import multilabel_metrics
+from waferlab.metrics.multilabel import headline_metrics
 from waferlab.models.classifier import Classifier
 
 
@@ -86,8 +86,8 @@ class MixedType(pl.LightningModule):
             self.log("val/teacher_agreement", same.double().mean())
         if self.validation.labels is not None:
             labels = self.validation.labels.numpy().astype("uint8")
-            metrics = multilabel_metrics(logits.numpy(), labels, self.model.classes).values
-            self.log_dict({f"val/{name}": metrics[name] for name in ("exact_match", "macro_f1")})
+            metrics = headline_metrics(logits.numpy(), labels)
+            self.log_dict({f"val/{name}": value for name, value in metrics.items() if not math.isnan(value)})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The configured optimizer, without weight decay on biases and norms, and its schedule per step."""

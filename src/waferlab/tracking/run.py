@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from waferlab.config import TrackingConfig
@@ -21,6 +22,9 @@ from waferlab.errors import Interrupted, WaferlabError
 
 MODEL_FOLDER, MODEL_FILE, CONFIG_FILE = "model", "model.safetensors", "config.json"
 _LONGEST_PARAMETER = 6000
+
+#: What a run is, as its tag ``role`` says: a whole experiment, the training of a teacher, or an evaluation.
+EXPERIMENT, TEACHER, EVALUATION = "experiment", "teacher", "evaluation"
 
 
 class Run:
@@ -62,40 +66,80 @@ class Tracker:
     """
 
     def __init__(self, config: TrackingConfig, store: Path) -> None:
+        self.store = store
         store.mkdir(parents=True, exist_ok=True)
         for chatty in ("mlflow", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri = config.uri or default_uri(store)
-        with FileLock(store / "mlflow.lock"):  # MLflow's schema must not be made by two at once
-            try:
-                self.client = MlflowClient(self.uri)
-                found = self.client.get_experiment_by_name(config.experiment)
-                artifacts = None if config.uri else (store / "artifacts").resolve().as_uri()
-                self.experiment_id: str = (
-                    found.experiment_id if found else self.client.create_experiment(config.experiment, artifacts)
-                )
-            except MlflowException as error:
-                raise WaferlabError(f"MLflow at {self.uri} doesn't answer as it should: {error.message}") from error
+        with FileLock(store / "mlflow.lock"), self._answering():  # its schema must not be made by two at once
+            self.client = MlflowClient(self.uri)
+            found = self.client.get_experiment_by_name(config.experiment)
+            artifacts = None if config.uri else (store / "artifacts").resolve().as_uri()
+            self.experiment_id: str = (
+                found.experiment_id if found else self.client.create_experiment(config.experiment, artifacts)
+            )
 
     @contextmanager
     def run(self, name: str, tags: Mapping[str, object], resume: str | None = None) -> Iterator[Run]:
-        """An open run: FINISHED after success, KILLED after an interruption, FAILED after anything else."""
-        if resume is None:
-            resume = self.client.create_run(self.experiment_id, run_name=name).info.run_id
-        else:
-            self.client.update_run(resume, RunStatus.to_string(RunStatus.RUNNING))
-        run = Run(self.client, resume, self.uri)
+        """An open run: FINISHED after success, KILLED after an interruption, FAILED after anything else.
+
+        Raises:
+            WaferlabError: MLflow refuses or has gone.
+        """
         status = RunStatus.FAILED
+        with self._answering():
+            run_id = resume or self.client.create_run(self.experiment_id, run_name=name).info.run_id
+            run = Run(self.client, run_id, self.uri)
+            with self._held(run_id):
+                try:
+                    self.client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
+                    run.tags({**_versions(), **tags})
+                    yield run
+                    status = RunStatus.FINISHED
+                except (Interrupted, KeyboardInterrupt):
+                    status = RunStatus.KILLED
+                    raise
+                finally:
+                    self._close(run, status)
+
+    @contextmanager
+    def _held(self, run_id: str) -> Iterator[None]:
+        """Keep other processes of this machine from writing to the same run."""
+        lock = FileLock(self.store / "runs" / f"{run_id}.lock")
+        Path(lock.lock_file).parent.mkdir(exist_ok=True)
         try:
-            run.tags({**_versions(), **tags})
-            yield run
-            status = RunStatus.FINISHED
-        except (Interrupted, KeyboardInterrupt):
-            status = RunStatus.KILLED
-            raise
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise WaferlabError(f"run {run_id} is open in another process; wait for it, or end it first") from error
+        try:
+            yield
         finally:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _close(self, run: Run, status: int) -> None:
+        try:
             self.client.set_terminated(run.id, RunStatus.to_string(status))
+        except MlflowException:
+            if status == RunStatus.FINISHED:
+                raise
+            # else what ended the run is what a person has to know; MLflow may well have gone for the same reason
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """MLflow's faults, in words for people."""
+        try:
+            yield
+        except MlflowException as error:
+            raise WaferlabError(f"MLflow at {self.uri} doesn't answer as it should: {error.message}") from error
+
+    def find(self, run_id: str) -> MlflowRun | None:
+        """A run of this place, or None where it isn't one."""
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException:
+            return None
 
     def model_file(self, run_id: str) -> Path:
         """The model file of a run, fetched if it lies elsewhere.
@@ -112,14 +156,18 @@ class Tracker:
         """The stored configuration, as JSON, of a run that can be resumed.
 
         Raises:
-            WaferlabError: the run is unknown, or already finished.
+            WaferlabError: the run is unknown, already finished, or no experiment.
         """
         try:
-            status = self.client.get_run(run_id).info.status
+            run = self.client.get_run(run_id)
             text = Path(self.client.download_artifacts(run_id, CONFIG_FILE)).read_text()
         except (MlflowException, OSError) as error:
             raise WaferlabError(f"run {run_id} at {self.uri} can't be resumed: {error}") from error
-        if status == RunStatus.to_string(RunStatus.FINISHED):
+        if run.data.tags.get("role") != EXPERIMENT:
+            raise WaferlabError(
+                f"run {run_id} is no experiment's; a teacher goes on when an experiment that wants it is run again"
+            )
+        if run.info.status == RunStatus.to_string(RunStatus.FINISHED):
             raise WaferlabError(f"run {run_id} is finished; there is nothing to resume")
         return text
 
@@ -143,6 +191,7 @@ def _versions() -> dict[str, str]:
     versions = {f"version.{name}": version(name) for name in ("waferlab", "torch", "lightning", "timm", "numpy")}
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):

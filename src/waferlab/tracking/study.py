@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
 
 from waferlab.errors import WaferlabError
-from waferlab.tracking.run import Tracker
+from waferlab.tracking.run import EVALUATION, Tracker
 
-NETWORKS = ("student", "teacher")
+#: What a run can be about, the first of these that it has: `model` is one evaluated alone.
+NETWORKS = ("model", "student", "teacher")
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,21 @@ def rows(runs: Sequence[StudyRun]) -> list[Row]:
     for run in runs:
         arms[run.arm].append(run)
         if run.network == "student" and "teacher" in run.metrics:
-            teachers[run.tags.get("teacher.file")] = run
+            teachers[_teacher_of(run)] = run
     for run in runs:
         if run.network == "teacher":
-            teachers.pop(run.tags.get("teacher.file"), None)
+            teachers.pop(_teacher_of(run), None)
     made = [_row(arm, members, members[0].network) for arm, members in arms.items()]
     made.sort(key=lambda row: (-(row.bytes or 0), row.name))
     if teachers:
         made.append(_row("teacher", list(teachers.values()), "teacher", tagged=False))
     baselines = {name: run for run in runs for name in run.metrics if name not in NETWORKS}
     return made + [_row(name, [run], name, tagged=False) for name, run in sorted(baselines.items())]
+
+
+def _teacher_of(run: StudyRun) -> str | None:
+    """The teacher's run, or its file where no run is known to have trained it."""
+    return run.tags.get("teacher.run_id") or run.tags.get("teacher.file")
 
 
 def _row(name: str, runs: Sequence[StudyRun], model: str, tagged: bool = True) -> Row:
@@ -144,27 +149,20 @@ def _read(run: MlflowRun, tracker: Tracker) -> StudyRun | None:
             metrics[model][metric] = value
     if not any(name in metrics for name in NETWORKS):
         return None
-    trained = run if tags.get("role") != "evaluate" else _run(tracker, tags["model"])
+    trained = tracker.find(tags["model"]) if tags.get("role") == EVALUATION else run
     learned = trained.data if trained else run.data
-    fixed = "teacher." if "student" not in metrics else ""
-    epochs = learned.metrics.get("epochs", learned.params.get(f"{fixed}trainer.max_epochs"))
+    of_teacher = learned.tags.get("network") == "teacher"
+    fitted = tracker.find(learned.tags.get("teacher.run_id", "")) if of_teacher else trained
+    epochs = fitted.data.metrics.get("epochs") if fitted else None
     return StudyRun(
         arm=tags.get("arm") or learned.tags.get("arm", "unnamed"),
-        seed=learned.params.get(f"{fixed}seed") or tags.get("model", ""),
+        seed=learned.params.get("teacher.seed" if of_teacher else "seed") or tags.get("model", ""),
         data=(tags.get("dataset", ""), tags.get("dataset.fingerprint", "")),
         command=tags.get("command"),
         epochs=None if epochs is None else int(epochs),
         tags=dict(tags),
         metrics=dict(metrics),
     )
-
-
-def _run(tracker: Tracker, reference: str) -> MlflowRun | None:
-    """The run that a ``model=`` names, or None where it names a file."""
-    try:
-        return tracker.client.get_run(reference)
-    except MlflowException:
-        return None
 
 
 def _runs(tracker: Tracker) -> Iterator[MlflowRun]:

@@ -42,14 +42,14 @@ def seconds_of_command(*arguments: str) -> float:
 def memory_of_run(maps: int) -> float:
     """Largest resident memory, in GB (1e9 bytes), of a run on simulated maps, beyond what its libraries take.
 
-    The run is ``waferlab train`` with one epoch each for teacher and student, and the teacher's outputs on one view.
+    The run is ``waferlab train`` with one epoch each for teacher and student.
 
     Raises:
         WaferlabError: this system doesn't say how much memory a process took (Linux does).
     """
     if not Path("/proc/self/status").exists():
         raise WaferlabError("suite=memory reads /proc/self/status, which only Linux has")
-    epochs = ["teacher.trainer.max_epochs=1", "trainer.max_epochs=1", "trainer.augment=false"]
+    epochs = ["teacher.trainer.max_epochs=1", "trainer.max_epochs=1"]
     with tempfile.TemporaryDirectory() as store:
         said = _output_of(_RUN, f"dataset.maps={maps}", f"store={store}", *epochs)
     libraries, peak = map(int, json.loads(said.splitlines()[-1]))  # KiB
