@@ -69,7 +69,8 @@ def train(config: Config, command: str) -> Outcome:
         if teacher is not None:
             opened.tags(teacher.tags)
             size, average = teacher.file.stat().st_size, config.teacher.average_views
-            evaluations.append(evaluate_model("teacher", teacher.model, test, size, average))
+            logits = experiment.answers(teacher, "test", "32-true")[0]
+            evaluations.append(evaluate_model("teacher", teacher.model, test, size, average, logits))
             file = file if config.student is not None else teacher.file
         say("fitting trivial baselines, drawing figures")
         evaluations += evaluate_baselines(dataset)

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from waferlab.config import Config, FitConfig, ModelConfig
 from waferlab.data.batches import Batch, Batches
-from waferlab.data.dataset import PARTS, Dataset, Wafers
+from waferlab.data.dataset import PARTS, Dataset, Part, Wafers
 from waferlab.distillation.losses import Distillation, Supervised
 from waferlab.distillation.teacher_store import Teacher, TeacherStore
 from waferlab.errors import WaferlabError
@@ -43,10 +42,9 @@ class Experiment:
         train, val = self.dataset.part("train"), self.dataset.part("val")
         outputs, val_outputs = None, None
         if teacher is not None and loss.uses_teacher:
-            average, precision = self.config.teacher.average_views, self.config.teacher.trainer.precision
-            answer = partial(self.teachers.logits, teacher.model, precision=precision, device=device)
-            outputs = answer(train, every_view=trainer.augment, average_views=average)
-            val_outputs = answer(val, every_view=False, average_views=average)[0]
+            precision = self.config.teacher.trainer.precision
+            outputs = self.answers(teacher, "train", precision, every_view=trainer.augment)
+            val_outputs = self.answers(teacher, "val", precision)[0]
         labels = noisy_labels(train, trainer.label_noise, seed) if loss.uses_labels else None
         batches = Batches(
             train, trainer.batch_size, labels=labels, teacher=outputs,
@@ -56,6 +54,13 @@ class Experiment:
         validation = Batch(torch.from_numpy(val.maps), torch.from_numpy(val.labels).float(), val_outputs)
         task = MixedType(model, loss, how, validation, seed, place.path)
         return fit(task, batches, val_batches, trainer, place.folder, place.title, RunLogger(place.run))
+
+    def answers(self, teacher: Teacher, part: Part, precision: str, every_view: bool = False) -> Tensor:
+        """The teacher's logits (V, N, C) on a part, from the store or now; V is 1 where it answers with their mean."""
+        return self.teachers.logits(
+            teacher.model, self.dataset.part(part), precision, device_of(self.config.teacher.trainer),
+            every_view=every_view, average_views=self.config.teacher.average_views,
+        )  # fmt: skip
 
     def teacher(self) -> Teacher:
         """The experiment's teacher: the one it names, or the backbone, trained now if nobody has before."""

@@ -25,7 +25,7 @@ class BenchConfig(Schema):
         repeats: pairs measured of each comparison.
     """
 
-    suite: Literal["all", "training", "distillation", "precision", "startup", "memory"]
+    suite: Literal["all", "training", "distillation", "precision", "simulator", "startup", "memory"]
     maps: int = Field(ge=200)
     repeats: int = Field(ge=1)
 
@@ -61,7 +61,7 @@ def table(measured: list[Measurement]) -> Table:
         made.add_column(column, justify="right", no_wrap=True)
     made.add_column("")
     for one in measured:
-        limit = "" if one.limit is None else f"{'≥' if one.at_least else '≤'} {one.limit:g}"
+        limit = "" if one.limit is None else f"{'≥' if one.at_least else '≤'} {one.limit:,g}"
         made.add_row(one.what, one.reference, value(one), limit, one.verdict)
     return made
 
@@ -69,8 +69,9 @@ def table(measured: list[Measurement]) -> Table:
 def value(measurement: Measurement) -> str:
     """Median and range, with the unit."""
     low, high = min(measurement.values), max(measurement.values)
-    spread = f" ({low:.2f}-{high:.2f})" if len(measurement.values) > 1 else ""
-    return f"{measurement.median:.2f}{spread} {measurement.unit}".rstrip()
+    digits = 2 if measurement.median < 100 else 0
+    spread = f" ({low:,.{digits}f}-{high:,.{digits}f})" if len(measurement.values) > 1 else ""
+    return f"{measurement.median:,.{digits}f}{spread} {measurement.unit}".rstrip()
 
 
 def _cpu_name() -> str:

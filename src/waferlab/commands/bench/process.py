@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
+from waferlab.commands.bench.timing import seconds_to
 from waferlab.errors import WaferlabError
 
 _COMMAND = "from waferlab.cli import main; raise SystemExit(main())"
@@ -29,9 +30,7 @@ print(json.dumps([libraries, peak()]))
 
 def seconds_of(code: str, *arguments: str) -> float:
     """Wall-clock seconds of a new interpreter that runs this code."""
-    started = time.perf_counter()
-    _output_of(code, *arguments)
-    return time.perf_counter() - started
+    return seconds_to(partial(_output_of, code, *arguments))
 
 
 def seconds_of_command(*arguments: str) -> float:

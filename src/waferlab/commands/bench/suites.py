@@ -1,11 +1,13 @@
 """What this project claims of its speed, measured here; each suite yields lines of the table."""
 
-import time
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import numpy as np
+
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
-from waferlab.commands.bench.timing import Measurement, ratios, side_by_side
+from waferlab.commands.bench.timing import Measurement, ratios, seconds_to, side_by_side
 from waferlab.commands.bench.workload import (
     LiveTeacher,
     Workload,
@@ -15,9 +17,11 @@ from waferlab.commands.bench.workload import (
     teacher_workload,
 )
 from waferlab.data.mixedwm38 import MAPS
+from waferlab.data.simulator import simulate
 from waferlab.distillation.losses import LogitDistillation, Supervised
 from waferlab.models.classifier import predict_logits
 from waferlab.tasks.fit import device_of
+from waferlab.wafer import DEFECTS, pattern_labels
 
 STUDENTS = ("net1", "net2", "compact")
 #: A teacher's epoch has this share of a student's maps: it takes far longer for each.
@@ -56,6 +60,14 @@ def precision(maps: int, repeats: int) -> Iterator[Measurement]:
     yield Measurement("teacher: bf16 inference", "fp32", values)
 
 
+def simulator(maps: int, repeats: int) -> Iterator[Measurement]:
+    """Maps that the simulator draws in a second, all 38 patterns alike, on all cores."""
+    labels = np.resize(pattern_labels(), (maps, len(DEFECTS)))
+    simulate(labels[:640])  # warm-up
+    values = tuple(maps / seconds_to(partial(simulate, labels)) for _ in range(repeats))
+    yield Measurement("simulator, 52x52 dies", f"{os.cpu_count()} threads", values, "maps/s", 10_000, at_least=True)
+
+
 def startup(_: int, repeats: int) -> Iterator[Measurement]:
     """Seconds until the command line has answered."""
     for question in ("--help", "--cfg job"):
@@ -76,6 +88,7 @@ SUITES: dict[str, Callable[[int, int], Iterator[Measurement]]] = {
     "training": training,
     "distillation": distillation,
     "precision": precision,
+    "simulator": simulator,
     "startup": startup,
     "memory": memory,
 }
@@ -85,6 +98,4 @@ def _inference(work: Workload) -> float:
     model, device = work.model(), device_of(work.how.trainer)
     maps = work.dataset.part("train").maps
     predict_logits(model.to(device), maps[:512], precision=work.how.trainer.precision)  # warm-up
-    started = time.perf_counter()
-    predict_logits(model, maps, precision=work.how.trainer.precision)
-    return time.perf_counter() - started
+    return seconds_to(partial(predict_logits, model, maps, precision=work.how.trainer.precision))

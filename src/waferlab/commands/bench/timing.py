@@ -1,5 +1,6 @@
 """Two things timed side by side, and what is said of them."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -39,6 +40,13 @@ class Measurement:
             return ""
         kept = self.median >= self.limit if self.at_least else self.median <= self.limit
         return "ok" if kept else "missed"
+
+
+def seconds_to(do: Callable[[], object]) -> float:
+    """Wall-clock seconds that one call takes."""
+    started = time.perf_counter()
+    do()
+    return time.perf_counter() - started
 
 
 def side_by_side(first: Timed, second: Timed, repeats: int) -> list[tuple[float, float]]:
