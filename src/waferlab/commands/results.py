@@ -92,8 +92,8 @@ def _draw_figures(evaluations: list[Evaluation], wafers: Wafers, folder: Path) -
 
 def table(evaluations: list[Evaluation], title: str) -> Table:
     """The evaluations as a table of at most 80 columns."""
-    made = Table(title=title, title_justify="left")
-    made.add_column("")
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made.add_column("", no_wrap=True)
     for column in ("exact match", "macro F1", "parameters", "bytes", "maps/s"):
         made.add_column(column, justify="right")
     for evaluation in evaluations:
