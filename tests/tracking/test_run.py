@@ -1,5 +1,7 @@
 """MLflow runs: how they end, who may write to them, and what is said when MLflow doesn't answer."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -7,7 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from waferlab.config import TrackingConfig
 from waferlab.errors import Interrupted, WaferlabError
-from waferlab.tracking.run import Tracker
+from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, Tracker
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,40 @@ class TestGone:
         monkeypatch.setattr(tracker.client, "set_terminated", refuses)
         with pytest.raises(WaferlabError, match="database is locked"), tracker.run("test", {}):
             pass
+
+
+class TestModelFile:
+    def test_lies_where_the_run_keeps_it(self, tracker: Tracker, tmp_path: Path) -> None:
+        file = tmp_path / MODEL_FILE
+        file.write_bytes(b"model")
+        with tracker.run("test", {}) as run:
+            run.file(file, MODEL_FOLDER)
+        kept = tracker.model_file(run.id)
+        assert kept.read_bytes() == b"model"
+        assert kept.is_relative_to(tracker.store), "no copy is left elsewhere"
+
+    def test_is_fetched_once_from_elsewhere(self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+        fetched = []
+
+        def download(run_id: str, path: str, folder: str) -> str:
+            fetched.append(run_id)
+            file = Path(folder) / path
+            file.parent.mkdir(parents=True)
+            file.write_bytes(b"model")
+            return str(file)
+
+        with tracker.run("test", {}) as run:
+            pass
+        elsewhere = SimpleNamespace(info=SimpleNamespace(artifact_uri=f"s3://bucket/{run.id}"))
+        monkeypatch.setattr(tracker.client, "get_run", lambda _: elsewhere)
+        monkeypatch.setattr(tracker.client, "download_artifacts", download)
+        assert tracker.model_file(run.id) == tracker.model_file(run.id)
+        assert tracker.model_file(run.id).read_bytes() == b"model"
+        assert fetched == [run.id]
+
+    def test_of_a_run_without_one_is_a_sentence(self, tracker: Tracker) -> None:
+        with tracker.run("test", {}) as run:
+            pass
+        for unknown in (run.id, "0" * 32):
+            with pytest.raises(WaferlabError, match="is unknown, or it kept no model"):
+                tracker.model_file(unknown)

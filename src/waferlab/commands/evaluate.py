@@ -75,7 +75,7 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         network = evaluate_model("model", model, test, file.stat().st_size, config.average_views)
         evaluations = [network, *evaluate_baselines(dataset)]
         figures = record(opened, evaluations, test, config.store / "runs" / opened.id / "figures")
-    return Outcome(opened.id, dataset.name, config.store, evaluations, figures, file)
+    return Outcome(opened.id, dataset.name, config.store, evaluations, figures, config.model, file)
 
 
 def _warn_of_seen_maps(dataset: Dataset, model: str, tracker: Tracker) -> None:

@@ -29,6 +29,7 @@ class Outcome:
         store: where the run lies.
         evaluations: student and teacher, where there are such, and the trivial baselines, on the test part.
         figures: PNG files.
+        model: what `evaluate` and others know the model by: its run, or its file.
         model_file: the student's model file (the teacher's where no student was asked for).
     """
 
@@ -37,6 +38,7 @@ class Outcome:
     store: Path
     evaluations: list[Evaluation]
     figures: list[Path]
+    model: str
     model_file: Path
 
 
@@ -130,7 +132,7 @@ def _suggestions(outcome: Outcome) -> list[str]:
     others = ["dataset.seed=1"] if outcome.dataset == "simulated" else ["average_views=true"]
     commands = (
         ["ui"],
-        ["evaluate", f"model={outcome.run_id}", f"dataset={outcome.dataset}", *others],
+        ["evaluate", f"model={outcome.model}", f"dataset={outcome.dataset}", *others],
         ["train", "-m", "student=net1,net2", "distillation.alpha=0.3,0.7"],
     )
     return [shlex.join([program, *command, *store]) for command in commands]

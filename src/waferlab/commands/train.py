@@ -77,7 +77,7 @@ def train(config: Config, command: str) -> Outcome:
         figures = record(opened, evaluations, test, folder / "figures")
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
-    return Outcome(opened.id, dataset.name, config.store, evaluations, figures, file)
+    return Outcome(opened.id, dataset.name, config.store, evaluations, figures, opened.id, file)
 
 
 def _require_same_data(dataset: Dataset, resume: str, tracker: Tracker) -> None:

@@ -4,12 +4,15 @@ import json
 import logging
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
@@ -142,13 +145,25 @@ class Tracker:
             return None
 
     def model_file(self, run_id: str) -> Path:
-        """The model file of a run, fetched if it lies elsewhere.
+        """The model file of a run; fetched into the store, once, if it lies elsewhere.
 
         Raises:
             WaferlabError: there is no such run, or it kept no model.
         """
         try:
-            return Path(self.client.download_artifacts(run_id, f"{MODEL_FOLDER}/{MODEL_FILE}"))
+            place = urlparse(self.client.get_run(run_id).info.artifact_uri)
+            if place.scheme == "file":
+                kept = Path(url2pathname(place.path)) / MODEL_FOLDER / MODEL_FILE
+                if not kept.is_file():
+                    raise FileNotFoundError(str(kept))
+                return kept
+            fetched = self.store / "fetched" / run_id / MODEL_FOLDER / MODEL_FILE
+            if not fetched.exists():
+                with tempfile.TemporaryDirectory(dir=self.store) as folder:
+                    whole = self.client.download_artifacts(run_id, f"{MODEL_FOLDER}/{MODEL_FILE}", folder)
+                    fetched.parent.mkdir(parents=True, exist_ok=True)
+                    Path(whole).replace(fetched)
+            return fetched
         except (MlflowException, OSError) as error:
             raise WaferlabError(f"run {run_id} at {self.uri} is unknown, or it kept no model ({error})") from error
 
@@ -160,7 +175,8 @@ class Tracker:
         """
         try:
             run = self.client.get_run(run_id)
-            text = Path(self.client.download_artifacts(run_id, CONFIG_FILE)).read_text()
+            with tempfile.TemporaryDirectory() as folder:
+                text = Path(self.client.download_artifacts(run_id, CONFIG_FILE, folder)).read_text()
         except (MlflowException, OSError) as error:
             raise WaferlabError(f"run {run_id} at {self.uri} can't be resumed: {error}") from error
         if run.data.tags.get("role") != EXPERIMENT:
