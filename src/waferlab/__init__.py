@@ -8,7 +8,6 @@ From Python, the same as on the command line::
     bits = waferlab.load(outcome.run_id).predict(maps)
 """
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,23 +50,16 @@ def ui(*overrides: str) -> None:
     run(compose_overrides("ui", overrides))
 
 
-def load(model: str | Path, store: str | Path | None = None) -> "Classifier":
+def load(model: str | Path, *overrides: str) -> "Classifier":
     """A trained model; its ``predict`` takes (N, H, W) uint8 maps and gives (N, C) bits.
 
     Args:
         model: a model file, or the id of an MLflow run.
-        store: where the run lies, if not in ``WAFERLAB_STORE`` or ``store``.
+        overrides: as ``waferlab evaluate`` takes them, such as ``store=…``, where the run lies.
 
     Raises:
         waferlab.errors.WaferlabError: the model is missing or damaged, or names code that isn't ours.
     """
-    from waferlab.commands.training import model_reference
-    from waferlab.config import TrackingConfig
-    from waferlab.models.files import load_model
-    from waferlab.tracking.run import Tracker
+    from waferlab.commands.evaluate import load_overrides
 
-    if Path(model).exists():
-        return load_model(Path(model))
-    tracking = TrackingConfig(uri=os.environ.get("MLFLOW_TRACKING_URI"), experiment="waferlab", tags={})
-    tracker = Tracker(tracking, Path(store or os.environ.get("WAFERLAB_STORE", "store")))
-    return load_model(model_reference(str(model), tracker))
+    return load_overrides(str(model), overrides)

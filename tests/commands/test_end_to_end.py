@@ -94,7 +94,7 @@ class TestFinishedRun:
         teacher = client.get_run(made.run_id).data.tags["teacher.run_id"]
         again = waferlab.train(*TINY, f"store={store}", f"teacher.model={teacher}", "trainer.max_epochs=1")
         assert client.get_run(again.run_id).data.tags["teacher.run_id"] == teacher
-        assert waferlab.load(teacher, store).size == (52, 52)
+        assert waferlab.load(teacher, f"store={store}").size == (52, 52)
 
     def test_what_to_run_next_runs(self, outcome: tuple[Outcome, Path], capsys: pytest.CaptureFixture[str]) -> None:
         made, _ = outcome

@@ -14,6 +14,7 @@ from waferlab.commands.training import dataset_tags, model_reference, require_ma
 from waferlab.config import Component, Schema, TrackingConfig
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError
+from waferlab.models.classifier import Classifier
 from waferlab.models.files import load_model
 from waferlab.tasks.evaluation import evaluate_baselines, evaluate_model
 from waferlab.tracking.run import EVALUATION, Tracker
@@ -48,6 +49,15 @@ def evaluate_overrides(overrides: Sequence[str]) -> Outcome:
     return evaluate(checked(EvaluateConfig, compose_overrides("evaluate", overrides)), command)
 
 
+def load_overrides(model: str, overrides: Sequence[str]) -> Classifier:
+    """The model that ``waferlab evaluate model=MODEL OVERRIDES`` would evaluate."""
+    composed = compose_overrides("evaluate", overrides)
+    composed.model = model
+    config = checked(EvaluateConfig, composed)
+    _import_modules(config)
+    return load_model(model_reference(config.model, Tracker(config.tracking, config.store)))
+
+
 def evaluate(config: EvaluateConfig, command: str) -> Outcome:
     """Evaluate one model; the command that asked for it is kept with its run.
 
@@ -55,11 +65,7 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         ConfigError: the configuration doesn't fit the data source it names, or a module can't be imported.
         WaferlabError: the model can't be read or isn't for this data.
     """
-    for module in config.modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ConfigError(f"modules: {module} can't be imported ({error})") from error
+    _import_modules(config)
     config.dataset.checked("dataset")
     tracker = Tracker(config.tracking, config.store)
     file = model_reference(config.model, tracker)
@@ -76,6 +82,14 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         evaluations = [network, *evaluate_baselines(dataset)]
         figures = record(opened, evaluations, test, config.store / "runs" / opened.id / "figures")
     return Outcome(opened.id, dataset.name, config.store, evaluations, figures, config.model, file)
+
+
+def _import_modules(config: EvaluateConfig) -> None:
+    for module in config.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ConfigError(f"modules: {module} can't be imported ({error})") from error
 
 
 def _warn_of_seen_maps(dataset: Dataset, model: str, tracker: Tracker) -> None:
