@@ -1,6 +1,7 @@
 """Picks the command; imports nothing heavy, so that help and mistakes answer at once."""
 
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"there is no command '{command}'; the commands are {', '.join(COMMANDS)}", 2)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
         _compose_and_run(command, rest)
         sys.stdout.flush()
