@@ -29,9 +29,11 @@ def run(composed: DictConfig) -> None:
         WaferlabError: MLflow's server ended by itself, because the port is taken, say.
     """
     config = checked(UiConfig, composed)
-    uri = Tracker(config.tracking, config.store).uri
-    print(f"MLflow UI on {uri}\nopen http://{config.host}:{config.port}   (Ctrl-C ends it)")
-    serve = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    tracker = Tracker(config.tracking, config.store)
+    page = f"#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"  # or it opens on traces
+    print(f"MLflow UI on {tracker.uri}, Ctrl-C ends it; in some seconds at")
+    print(f"http://{config.host}:{config.port}/{page}")
+    serve = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri]
     server = subprocess.Popen([*serve, "--host", config.host, "--port", str(config.port)])
     try:
         code = server.wait()
