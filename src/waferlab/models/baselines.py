@@ -6,6 +6,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from waferlab.data.dataset import Wafers
 from waferlab.wafer import FAIL, NO_DIE
@@ -52,7 +53,10 @@ class ZoneDensity:
     """Logistic regression, one for each class, on `zone_densities`."""
 
     def fit(self, wafers: Wafers) -> Self:
-        """Fit on standardised densities; a class that never varies in training gets its smoothed log odds."""
+        """Fit on standardised densities; a class that never varies in training gets its smoothed log odds.
+
+        On one core: so small a problem gains nothing from more, and its result would depend on how many there are.
+        """
         features = zone_densities(wafers.maps)
         mean, spread = features.mean(0), features.std(0)
         spread[spread == 0] = 1
@@ -62,7 +66,8 @@ class ZoneDensity:
         for c, bits in enumerate(wafers.labels.T):
             present = int(bits.sum())
             if 0 < present < len(bits):
-                regression = LogisticRegression(max_iter=1000).fit(standardised, bits)
+                with threadpool_limits(1):
+                    regression = LogisticRegression(max_iter=1000).fit(standardised, bits)
                 self.weights[:, c] = regression.coef_[0] / spread
                 self.bias[c] = regression.intercept_[0] - mean @ self.weights[:, c]
             else:
