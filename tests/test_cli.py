@@ -37,6 +37,10 @@ def test_an_unknown_command_is_refused_with_those_that_exist(capsys: pytest.Capt
         (["distillation.alpah=1"], "distillation.alpah", 2),
         (["distillation.alpha=2"], "alpha=2", 2),
         (["student=net3"], "net3", 2),
+        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1", 2),
+        (["teacher.schedule.warmup=1"], "teacher.schedule: warmup=1", 2),
+        (["dataset.maps=0"], "maps is 0", 2),
+        (["dataset.maps=300", "student.weights=imagenet"], "student.weights", 2),
         (["dataset=mixedwm38", "dataset.path=/nowhere/maps.npz"], "/nowhere/maps.npz", 1),
         (["teacher.model=/nowhere/model"], "/nowhere/model", 1),
         (["distillation=supervised", "teacher.model=teacher.safetensors"], "Supervised has no teacher", 2),
@@ -53,6 +57,7 @@ def test_mistakes_end_with_a_sentence_and_a_code(
     error = capfd.readouterr().err
     assert said in error
     assert "Traceback" not in error
+    assert code == 1 or not (tmp_path / "runs").exists(), "no run was opened"
 
 
 def test_a_sweep_goes_on_after_a_job_that_fails(

@@ -77,6 +77,7 @@ class TestValues:
             ("trainer.augment=perhaps", "trainer.augment='perhaps': Input should be a valid boolean"),
             ("trainer.precision=16", "trainer.precision=16: Input should be '32-true' or 'bf16-mixed'"),
             ("dataset.maps=[1]", "dataset.maps=[1]: Input should be a valid integer"),
+            ("optimizer.lr=fast", "optimizer.lr='fast': Input should be a valid number"),
             ("distillation.alpha=x", "distillation.alpha='x': Input should be a valid number"),
             ("distillation.targets=firm", "distillation.targets='firm': Input should be 'hard' or 'soft'"),
             ("student.encoding=braille", "student.encoding='braille': Input should be 'ordinal'"),

@@ -115,7 +115,7 @@ def _guarded(command: str) -> Callable[[Any], Any]:
         except OSError as error:
             _end_job(_fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1))
         except Interrupted as stop:
-            sys.exit(_fail(str(stop), 128 + stop.signal_number))
+            sys.exit(_fail("\n".join([str(stop), *getattr(stop, "__notes__", ())]), 128 + stop.signal_number))
 
     job.__module__, job.__qualname__ = __name__, command
     return job

@@ -8,11 +8,12 @@ class and one YAML file.
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic_core import ErrorDetails
 
 from waferlab.errors import ConfigError
 
@@ -75,7 +76,7 @@ class Component(BaseModel):
         try:
             checked = schema(**self.arguments)
         except ValidationError as error:
-            raise ConfigError("\n".join(_sentences(error, path, list(fields)))) from error
+            raise ConfigError("\n".join(_sentences(_by_argument(error), path, list(fields)))) from error
         return {name: getattr(checked, name) for name in self.arguments}
 
     def build(self, path: str, **given: Any) -> Any:
@@ -203,6 +204,11 @@ class Config(Schema):
         """How the student is trained."""
         return FitConfig(optimizer=self.optimizer, schedule=self.schedule, trainer=self.trainer)
 
+    @property
+    def fits(self) -> tuple[tuple[str, FitConfig], ...]:
+        """How student and teacher are trained, each with the prefix of its keys."""
+        return ("", self.fit), ("teacher.", self.teacher)
+
     @model_validator(mode="after")
     def _teacher_is_as_asked(self) -> "Config":
         if self.teacher.model and self.backbone.weights != "none":
@@ -224,7 +230,7 @@ class Config(Schema):
         if self.student is not None:
             yield "student", self.student, network
         yield "distillation", self.distillation, ()
-        for path, fit in (("", self.fit), ("teacher.", self.teacher)):
+        for path, fit in self.fits:
             yield f"{path}optimizer", fit.optimizer, ("params",)
             yield f"{path}schedule", fit.schedule, ()
 
@@ -238,7 +244,7 @@ def parse(schema: type[AnySchema], composed: Any) -> AnySchema:
     try:
         return schema.model_validate(composed)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentences(error, "", _keys(schema)))) from error
+        raise ConfigError("\n".join(_sentences(error.errors(), "", _keys(schema)))) from error
 
 
 def check(config: Config) -> Config:
@@ -267,8 +273,18 @@ def _keys_of(annotation: Any) -> list[str]:
     return _keys(annotation) if inspect.isclass(annotation) and issubclass(annotation, Schema) else []
 
 
-def _sentences(error: ValidationError, path: str, known: list[str]) -> Iterator[str]:
+def _by_argument(error: ValidationError) -> Iterator[ErrorDetails]:
+    """One fault a value: of a union, pydantic reports each member that a value isn't, under a name of its own."""
+    seen = set()
     for fault in error.errors():
+        place = tuple(part for depth, part in enumerate(fault["loc"]) if not depth or isinstance(part, int))
+        if place not in seen:
+            seen.add(place)
+            yield {**fault, "loc": place}
+
+
+def _sentences(faults: Iterable[ErrorDetails], path: str, known: list[str]) -> Iterator[str]:
+    for fault in faults:
         key = ".".join(filter(None, [path, *map(str, fault["loc"])]))
         if fault["type"] == "extra_forbidden":
             close = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)

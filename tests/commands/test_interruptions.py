@@ -78,6 +78,8 @@ class TestStudent:
         run = the_run(tmp_path, "experiment")
         assert run.info.status == status, "after kill -9 nobody is left to say that it ended"
         assert not list(tmp_path.glob("runs/*/model.safetensors"))
+        if number != signal.SIGKILL:
+            assert f"train resume={run.info.run_id}" in error.splitlines()[-1]
 
         resumed = waferlab.train(f"resume={run.info.run_id}", f"store={tmp_path}")
         assert resumed.run_id == run.info.run_id

@@ -124,15 +124,19 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def _suggestions(outcome: Outcome) -> list[str]:
-    """Commands that go on from here, as this person has to type them."""
-    beside = Path(sys.executable).with_name("waferlab")
-    program = "waferlab" if shutil.which("waferlab") else os.path.relpath(beside)
-    is_usual = outcome.store == Path(os.environ.get("WAFERLAB_STORE", "store"))
-    store = [] if is_usual else [f"store={outcome.store}"]
+    """Commands that go on from here."""
     others = ["dataset.seed=1"] if outcome.dataset == "simulated" else ["average_views=true"]
     commands = (
         ["ui"],
         ["evaluate", f"model={outcome.model}", f"dataset={outcome.dataset}", *others],
         ["train", "-m", "student=net1,net2", "distillation.alpha=0.3,0.7"],
     )
-    return [shlex.join([program, *command, *store]) for command in commands]
+    return [typed(outcome.store, *command) for command in commands]
+
+
+def typed(store: Path, *command: str) -> str:
+    """A command on this store, as this person has to type it."""
+    beside = Path(sys.executable).with_name("waferlab")
+    program = "waferlab" if shutil.which("waferlab") else os.path.relpath(beside)
+    is_usual = store == Path(os.environ.get("WAFERLAB_STORE", "store"))
+    return shlex.join([program, *command, *([] if is_usual else [f"store={store}"])])

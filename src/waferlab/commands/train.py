@@ -1,22 +1,26 @@
 """``waferlab train``: one experiment, from a composed configuration to a table, figures and an MLflow run."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from torch import nn
 
 from waferlab.commands.compose import command_line, compose_overrides, configuration
-from waferlab.commands.results import Outcome, print_outcome, record
+from waferlab.commands.results import Outcome, print_outcome, record, typed
 from waferlab.commands.training import Experiment, Place, dataset_tags, make_model
 from waferlab.config import Config, check
 from waferlab.data.dataset import PARTS, Dataset
 from waferlab.distillation.losses import Distillation
 from waferlab.distillation.teacher_store import TeacherStore
-from waferlab.errors import WaferlabError
+from waferlab.errors import Interrupted, WaferlabError
 from waferlab.models.files import save_model
 from waferlab.progress import say
 from waferlab.tasks.evaluation import evaluate_baselines, evaluate_model
+from waferlab.tasks.mixed_type import optimizer_and_schedule
 from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Tracker
 
 
@@ -40,6 +44,8 @@ def train(config: Config, command: str) -> Outcome:
         WaferlabError: the data, the teacher or the training is at fault.
     """
     check(config)
+    for path, how in config.fits:
+        optimizer_and_schedule(nn.Linear(1, 1), how, path)  # what they refuse, they refuse now
     say("reading the data")
     dataset: Dataset = config.dataset.build("dataset")
     dataset.require(*PARTS)
@@ -47,19 +53,19 @@ def train(config: Config, command: str) -> Outcome:
     tracker = Tracker(config.tracking, config.store)
     if config.resume is not None:
         _require_same_data(dataset, config.resume, tracker)
+    student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None
     experiment = Experiment(config, dataset, tracker, TeacherStore(config.store / "teachers"))
-    network = "teacher" if config.student is None else "student"
+    network = "student" if config.student else "teacher"
     name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}"
     tags = {**config.tracking.tags, "role": EXPERIMENT, "network": network}
-    with tracker.run(name, tags, config.resume) as opened:
+    with tracker.run(name, tags, config.resume) as opened, _told_how_to_go_on(opened.id, config.store):
         folder = config.store / "runs" / opened.id
         if config.resume is None:
             opened.parameters(config.plain())
             opened.tags(dataset_tags(dataset) | {"command": command})
-        teacher = experiment.teacher() if loss.uses_teacher or config.student is None else None
+        teacher = experiment.teacher() if loss.uses_teacher or student is None else None
         test, evaluations = dataset.part("test"), []
-        if config.student is not None:
-            student = make_model(config.student, dataset, tracker, "student", config.seed)
+        if student is not None:
             place = Place(opened, folder / "training", "student")
             fitted = experiment.fit(student, loss, config.fit, config.seed, teacher, place)
             student = student.fused()
@@ -71,13 +77,23 @@ def train(config: Config, command: str) -> Outcome:
             size, average = teacher.file.stat().st_size, config.teacher.average_views
             logits = experiment.answers(teacher, "test", "32-true")[0]
             evaluations.append(evaluate_model("teacher", teacher.model, test, size, average, logits))
-            file = file if config.student is not None else teacher.file
+            file = file if student is not None else teacher.file
         say("fitting trivial baselines, drawing figures")
         evaluations += evaluate_baselines(dataset)
         figures = record(opened, evaluations, test, folder / "figures")
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(opened.id, dataset.name, config.store, evaluations, figures, opened.id, file)
+
+
+@contextmanager
+def _told_how_to_go_on(run_id: str, store: Path) -> Iterator[None]:
+    """An interruption that passes says how to resume the run."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as stop:
+        stop.add_note(f"to go on: {typed(store, 'train', f'resume={run_id}')}")
+        raise
 
 
 def _require_same_data(dataset: Dataset, resume: str, tracker: Tracker) -> None:

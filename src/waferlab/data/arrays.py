@@ -76,8 +76,12 @@ def _read_arrays(source: Path, classes: Sequence[str] | None) -> tuple[Wafers, N
         labels, names = _read_labels(pick(arrays, "labels", source), maps.shape[0], classes)
     masks = None
     if "masks" in arrays:
+        if len(names) > 8:
+            raise WaferlabError(
+                f"{arrays['masks']} has a bit for each class, and 8 bits; there are {len(names)} classes"
+            )
         arrays["masks"].check_shape(*maps.shape)
-        masks = arrays["masks"].codes(highest=min(2 ** len(names) - 1, 255))
+        masks = arrays["masks"].codes(highest=2 ** len(names) - 1)
     wafers = Wafers(maps.codes(highest=FAIL), labels, names, masks)
     return wafers, _read_split(arrays["split"], wafers.maps) if "split" in arrays else None
 
@@ -104,7 +108,10 @@ def _read_table(table: Path, maps: int, classes: Sequence[str] | None) -> Labels
         raise WaferlabError(f"{table} has {len(rows)} rows below its header, but there are {maps} maps")
     for number, row in enumerate(rows):
         if len(row) != len(header) or not set(row) <= {"0", "1"}:
-            raise WaferlabError(f"{table} holds {','.join(row)!r} in row {number}; expected {len(header)} times 0 or 1")
+            raise WaferlabError(
+                f"{table} holds {','.join(row)!r} in row {number}; expected 0 or 1 {len(header)} times, "
+                "with commas between"
+            )
     return np.array(rows, np.uint8), _names(classes or header, len(header), str(table))
 
 
@@ -114,9 +121,15 @@ def _read_pattern_folders(
     files = [Stored(file) for file in sorted(source.glob("*/*.npy"))]
     if not files:
         raise WaferlabError(f"{source} holds neither maps.npy nor a subfolder for each pattern with .npy files in it")
+    unread = sorted({*source.rglob("*.np[yz]")} - {file.path for file in files})
+    if unread:
+        raise WaferlabError(f"{unread[0]} would not be read: a map is one file {source}/PATTERN/NAME.npy")
     files[0].check_shape("H", "W")
-    for file in files[1:]:
-        file.check_shape(*files[0].shape)
+    for file in files:
+        if file.shape != files[0].shape:
+            raise WaferlabError(
+                f"{file} has shape {file.shape}, {files[0]} has {files[0].shape}; all maps of a folder have one size"
+            )
     labels, names = _bits([file.path.parent.name for file in files], classes, str(source))
     return np.stack([file.codes(highest=FAIL) for file in files]), labels, names
 
@@ -124,6 +137,12 @@ def _read_pattern_folders(
 def _bits(patterns: Sequence[str], classes: Sequence[str] | None, where: str) -> Labels:
     """Labels from pattern names such as ``Center+Scratch``."""
     defects = [set() if pattern == NORMAL else set(pattern.split("+")) for pattern in patterns]
+    for row, (pattern, each) in enumerate(zip(patterns, defects, strict=True)):
+        if not all(map(_is_name, each)):
+            raise WaferlabError(
+                f"{where} holds the pattern {pattern!r} (map {row}); a pattern is {NORMAL}, or defects joined by '+', "
+                "without blanks around them"
+            )
     names = tuple(classes or sorted(set().union(*defects)))
     if not names:
         raise WaferlabError(f"{where}: every map is {NORMAL}; name the classes there could be with dataset.classes=[…]")
@@ -136,9 +155,17 @@ def _bits(patterns: Sequence[str], classes: Sequence[str] | None, where: str) ->
 def _names(classes: Sequence[str] | None, count: int, where: str) -> tuple[str, ...]:
     """As many class names as there are label columns."""
     names = tuple(classes or (f"class_{column}" for column in range(count)))
-    if len(names) != count or len(set(names)) < count or not all(names):
-        raise WaferlabError(f"{where} needs {count} different class names, none empty; got {list(names)}")
+    if len(names) != count or len(set(names)) < count or not all(map(_is_name, names)):
+        raise WaferlabError(
+            f"{where} needs {count} different class names, none empty or {NORMAL}, without '+' and outer blanks; got "
+            f"{list(names)}"
+        )
     return names
+
+
+def _is_name(text: str) -> bool:
+    """Names a defect in tables, where ``+`` joins several, and ``Normal`` stands for none."""
+    return text not in ("", NORMAL) and "+" not in text and text == text.strip()
 
 
 def _read_split(stored: Stored, maps: NDArray[np.uint8]) -> NDArray[np.int8]:

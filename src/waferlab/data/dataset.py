@@ -73,8 +73,9 @@ class Dataset:
         for part in parts:
             if not (self.split == PARTS.index(part)).any():
                 raise WaferlabError(
-                    f"{self.name}: no map is in its {part} part; give more maps, or other shares: "
-                    "dataset.fractions=[0.8,0.1,0.1]"
+                    f"{self.name}: no map is in its {part} part, of {len(self.split)} maps in all (equal maps count "
+                    "once); give more maps, or other shares: dataset.fractions=[0.8,0.1,0.1], or another split, where "
+                    "the data brings its own"
                 )
 
     @property

@@ -115,6 +115,6 @@ def _warmed_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tenso
 
 def _quiet() -> None:
     """Keep Lightning's advice for its authors away from people who can't act on it."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.signal_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

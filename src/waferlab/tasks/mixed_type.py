@@ -6,7 +6,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.optim import param_groups_weight_decay
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from waferlab.config import FitConfig
 from waferlab.data.batches import Batch
@@ -14,6 +15,7 @@ from waferlab.distillation.losses import Distillation
 from waferlab.errors import WaferlabError
 from waferlab.metrics.multilabel import headline_metrics
 from waferlab.models.classifier import Classifier
+from waferlab.tasks.schedules import Schedule
 
 
 class MixedType(pl.LightningModule):
@@ -90,11 +92,18 @@ class MixedType(pl.LightningModule):
             self.log_dict({f"val/{name}": value for name, value in metrics.items() if not math.isnan(value)})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The configured optimizer, without weight decay on biases and norms, and its schedule per step."""
-        decay = self.how.optimizer.arguments.get("weight_decay", 0.0)
-        groups = param_groups_weight_decay(self.model, weight_decay=decay)
-        optimizer = self.how.optimizer.build(f"{self.path}optimizer", params=groups)
-        schedule = self.how.schedule.build(f"{self.path}schedule")
+        """The configured optimizer, and its schedule per step."""
+        optimizer, schedule = optimizer_and_schedule(self.model, self.how, self.path)
         steps = self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def optimizer_and_schedule(model: nn.Module, how: FitConfig, path: str) -> tuple[Optimizer, Schedule]:
+    """As configured; biases and norms don't decay.
+
+    Raises:
+        ConfigError: a value that the optimizer or the schedule refuses.
+    """
+    groups = param_groups_weight_decay(model, weight_decay=how.optimizer.arguments.get("weight_decay", 0.0))
+    return how.optimizer.build(f"{path}optimizer", params=groups), how.schedule.build(f"{path}schedule")

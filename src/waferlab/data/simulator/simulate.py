@@ -10,7 +10,7 @@ from waferlab.data.dataset import Dataset, Wafers
 from waferlab.data.simulator.patterns import GENERATORS
 from waferlab.data.simulator.wafer import Dies, Notch, WaferParams
 from waferlab.data.split import split_by_content
-from waferlab.errors import WaferlabError
+from waferlab.errors import ConfigError, WaferlabError
 from waferlab.wafer import DEFECTS, FAIL, NO_DIE, PASS, pattern_labels
 
 #: Maps that share one random stream: few enough to stay in a core's cache. The maps depend on it, so it is fixed.
@@ -44,7 +44,7 @@ def simulate(
     if labels.ndim != 2 or labels.shape[1] != len(DEFECTS) or labels.max(initial=0) > 1:
         raise WaferlabError(f"labels of shape {labels.shape} are no rows of {len(DEFECTS)} bits: {', '.join(DEFECTS)}.")
     if min(height, width) < 12:
-        raise WaferlabError(f"size is {height}x{width}: these defects do not fit on fewer than 12 dies across.")
+        raise ConfigError(f"size is {height}x{width}: these defects do not fit on fewer than 12 dies across.")
     params = params or WaferParams()
     dies = Dies.of((height, width), params)
     count = len(labels)
@@ -108,7 +108,7 @@ def load(
     """
     patterns = pattern_labels()
     if maps < len(patterns):
-        raise WaferlabError(f"maps is {maps}: give at least {len(patterns)}, one a pattern.")
+        raise ConfigError(f"maps is {maps}: give at least {len(patterns)}, one a pattern.")
     labels = np.resize(patterns, (maps, len(DEFECTS)))
     np.random.Generator(np.random.PCG64(seed)).shuffle(labels)
     wafers = simulate(labels, size, seed, WaferParams(edge_exclusion, notch, background))

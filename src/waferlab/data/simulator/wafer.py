@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from waferlab.errors import WaferlabError
+from waferlab.errors import ConfigError
 
 Notch = Literal["none", "flat", "notch"]
 
@@ -38,11 +38,11 @@ class WaferParams:
         """Refuse what is out of range."""
         low, high = self.background
         if not 0 <= low <= high <= 1:
-            raise WaferlabError(f"background is {self.background}: give two fail rates, 0 <= lowest <= highest <= 1.")
+            raise ConfigError(f"background is {self.background}: give two fail rates, 0 <= lowest <= highest <= 1.")
         if not 0 <= self.edge_exclusion <= 0.5:
-            raise WaferlabError(f"edge_exclusion is {self.edge_exclusion}: give a share of the radius from 0 to 0.5.")
+            raise ConfigError(f"edge_exclusion is {self.edge_exclusion}: give a share of the radius from 0 to 0.5.")
         if self.notch not in ("none", "flat", "notch"):
-            raise WaferlabError(f"notch is {self.notch!r}: choose none, flat or notch.")
+            raise ConfigError(f"notch is {self.notch!r}: choose none, flat or notch.")
 
 
 @dataclass(frozen=True)
