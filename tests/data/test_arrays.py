@@ -199,7 +199,10 @@ def test_classes_that_do_not_fit_the_labels_are_refused(
     [
         ("", r"labels\.csv has 0 rows below its header, but there are 20 maps"),
         ("a,b\n0,1\n", r"labels\.csv has 1 rows below its header, but there are 20 maps"),
-        ("a,b\n" + "0,1\n" * 19 + "0,2\n", r"labels\.csv holds '0,2' in row 19; expected 0 or 1 2 times, with commas between"),
+        (
+            "a,b\n" + "0,1\n" * 19 + "0,2\n",
+            r"labels\.csv holds '0,2' in row 19; expected 0 or 1 2 times, with commas between",
+        ),
         ("a,b\n" + "0\n" * 20, r"labels\.csv holds '0' in row 0; expected 0 or 1 2 times, with commas between"),
         ("a,a\n" + "0,1\n" * 20, r"labels\.csv needs 2 different class names"),
     ],
