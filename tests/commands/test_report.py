@@ -162,6 +162,13 @@ class TestFiles:
         assert written[0] == written[1]
         assert len(written[0][1]) < 200_000
 
+    def test_a_figure_is_drawn_where_there_are_sizes_to_compare(self, tracker: Tracker, tmp_path: Path) -> None:
+        log(tracker, {"student": 0.9}, size=1000)
+        assert [path.name for path in write_report("small", read_study(tracker, "small"), tmp_path)] == ["results.md"]
+        log(tracker, {"student": 0.8}, size=500, arm="net2")
+        written = write_report("small", read_study(tracker, "small"), tmp_path)
+        assert [path.name for path in written] == ["results.md", "accuracy_by_size.png"]
+
     def test_the_printed_table_fits_80_columns(self) -> None:
         spread = Spread(0.98765, 0.01234)
         console = Console(width=200, record=True, file=StringIO())

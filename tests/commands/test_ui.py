@@ -64,7 +64,7 @@ def test_it_answers_and_ends_with_all_it_started(number: signal.Signals, port: i
     ui.send_signal(number)
     said = ui.communicate(timeout=60)[0]
     assert ui.returncode == 128 + number
-    assert f"open http://127.0.0.1:{port}" in said
+    assert f"\nhttp://127.0.0.1:{port}/#/experiments/" in said
     assert "Traceback" not in said
     assert not {process for process in started if alive(process)}
 

@@ -49,13 +49,17 @@ def run(composed: DictConfig) -> None:
 
 
 def write_report(study: str, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write ``results.md`` and its figure; return both."""
+    """Write ``results.md`` and, where there are sizes to compare, its figure; return what was written."""
     tables = {data: rows(members) for data, members in by_data(runs).items()}
-    figures = save({FIGURE: accuracy_by_size({_named(data): table for data, table in tables.items()})}, folder)
+    sizes = {row.bytes for table in tables.values() for row in table if row.bytes is not None}
+    drawn = {FIGURE: accuracy_by_size({_named(data): table for data, table in tables.items()})}
+    figures = save(drawn, folder) if len(sizes) > 1 else []
     text = [f"# Results of {study}", "", f"Written by `waferlab report study={study}`. {EXPLANATION}", ""]
     for data, members in by_data(runs).items():
         text += [*_section(data, members, tables[data]), ""]
-    text += [f"![exact match against bytes]({figures[0].name})", "", "## Commands", "", *_commands(runs)]
+    text += [line for figure in figures for line in (f"![exact match against bytes]({figure.name})", "")]
+    text += ["## Commands", "", *_commands(runs)]
+    folder.mkdir(parents=True, exist_ok=True)
     table = folder / TABLE
     table.write_text("\n".join(text) + "\n", encoding="utf-8")
     return [table, *figures]
@@ -76,12 +80,12 @@ def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
         )  # fmt: skip
         for size, row in networks:
             place = (size, 100 * row.exact_match.mean)
-            axes.annotate(row.name, place, (0, 6), textcoords="offset points", ha="center", fontsize=8)
+            axes.annotate(row.name, place, (7, 0), textcoords="offset points", va="center", fontsize=8)
             if row.claim is not None:
                 axes.plot(size, row.claim, "x", color=VERMILION, label=published)
                 published = "_"  # one entry in the legend
     axes.set(xlabel="bytes of the model file", ylabel="exact-match accuracy (%)", xscale="log")
-    axes.margins(0.12)
+    axes.margins(x=0.2, y=0.12)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")
     return figure
