@@ -49,7 +49,7 @@ def test_it_answers_and_ends_with_all_it_started(number: signal.Signals, port: i
         [*COMMAND, f"store={tmp_path}", f"port={port}", f"hydra.run.dir={tmp_path}"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while True:
         try:
             with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
@@ -62,11 +62,14 @@ def test_it_answers_and_ends_with_all_it_started(number: signal.Signals, port: i
     started = descendants(ui.pid)
     assert started
     ui.send_signal(number)
-    said = ui.communicate(timeout=60)[0]
+    said = ui.communicate(timeout=120)[0]
     assert ui.returncode == 128 + number
     assert f"\nhttp://127.0.0.1:{port}/#/experiments/" in said
     assert "Traceback" not in said
-    assert not {process for process in started if alive(process)}
+    deadline = time.monotonic() + 30  # the server's own processes may end just after it
+    while left := {process for process in started if alive(process)}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
