@@ -1,8 +1,10 @@
 """The ``waferlab`` command before any work begins: help, mistakes, exit codes."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -58,6 +60,17 @@ def test_mistakes_end_with_a_sentence_and_a_code(
     assert said in error
     assert "Traceback" not in error
     assert code == 1 or not (tmp_path / "runs").exists(), "no run was opened"
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copies(_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device", "/from/file", None, "/to/file")
+
+    monkeypatch.setattr("waferlab.commands.data.run", copies)
+    assert main(["data"]) == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "waferlab: No space left on device: /to/file"
 
 
 def test_a_sweep_goes_on_after_a_job_that_fails(

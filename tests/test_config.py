@@ -105,6 +105,10 @@ class TestValues:
         assert key.rpartition(".")[2] in message
         assert value in message
 
+    @pytest.mark.parametrize("override", ["trainer.max_epochs=true", "optimizer.lr=true", "trainer.ema_decay=false"])
+    def test_true_is_no_number(self, override: str) -> None:
+        assert "give a number" in refused(override)
+
     @pytest.mark.parametrize("value", [0, -2])
     def test_a_temperature_without_meaning_is_refused(self, value: int) -> None:
         message = refused("distillation=hinton", f"distillation.temperature={value}")
@@ -135,6 +139,23 @@ class TestCombinations:
         message = refused("trainer.max_epochs=3", "trainer.validate_every=4")
         assert message.startswith("trainer: validate_every=4 is more than max_epochs=3")
         built("trainer.max_epochs=4", "trainer.validate_every=4")
+
+    @pytest.mark.parametrize(
+        ("overrides", "idle"),
+        [
+            (["student=none", "trainer.max_epochs=7", "seed=3"], ["trainer.max_epochs=7"]),
+            (["student=none", "distillation=hinton", "optimizer.lr=0.5"], ["distillation=hinton", "optimizer.lr=0.5"]),
+            (["distillation=supervised", "teacher.trainer.max_epochs=2"], ["teacher.trainer.max_epochs=2"]),
+            (["student=none", "teacher.trainer.max_epochs=2"], []),
+            (["trainer.max_epochs=7", "teacher.trainer.max_epochs=2"], []),
+        ],
+    )
+    def test_settings_that_nothing_reads_are_said_to_have_no_effect(
+        self, overrides: list[str], idle: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        configuration(compose_overrides("train", overrides), overrides)
+        noted = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert [line.split()[1] for line in noted] == idle
 
 
 class TestComponents:

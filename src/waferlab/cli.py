@@ -113,7 +113,8 @@ def _guarded(command: str) -> Callable[[Any], Any]:
         except BrokenPipeError:
             raise
         except OSError as error:
-            _end_job(_fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1))
+            place = error.filename2 or error.filename or ""  # of two, the second is the one that was written
+            _end_job(_fail(f"{error.strerror or error}: {place}".rstrip(": "), 1))
         except Interrupted as stop:
             sys.exit(_fail("\n".join([str(stop), *getattr(stop, "__notes__", ())]), 128 + stop.signal_number))
 

@@ -10,18 +10,42 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from waferlab.errors import ConfigError
 
 
-class Schema(BaseModel):
-    """Base of the fixed parts: unknown keys are errors, values do not change."""
+class _Checked(BaseModel):
+    """Unknown keys are errors, and true is no number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bool_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(field.field_name)].annotation
+        allowed = {annotation, *get_args(annotation)}
+        if isinstance(value, bool) and bool not in allowed and allowed & {int, float}:
+            raise ValueError("give a number")
+        return value
+
+
+class Schema(_Checked):
+    """Base of the fixed parts: values do not change."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 AnySchema = TypeVar("AnySchema", bound=Schema)
@@ -71,8 +95,7 @@ class Component(BaseModel):
             ConfigError: an unknown or missing argument, or one of the wrong type.
         """
         fields = {name: field for name, field in self.signature().items() if name not in given}
-        config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
-        schema: type[BaseModel] = create_model("Arguments", __config__=config, **cast(Any, fields))
+        schema: type[BaseModel] = create_model("Arguments", __base__=_Checked, **cast(Any, fields))
         try:
             checked = schema(**self.arguments)
         except ValidationError as error:

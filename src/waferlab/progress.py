@@ -53,6 +53,11 @@ def say(what: str) -> None:
     Console(stderr=True).print(f"{what} …", soft_wrap=True, highlight=False)
 
 
+def note(what: str) -> None:
+    """Say on standard error what a person should know but need not act upon."""
+    Console(stderr=True).print(f"note: {what}", soft_wrap=True, highlight=False)
+
+
 @contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Show the progress of `total` steps, `done` of which were made before, on standard error."""

@@ -81,3 +81,20 @@ def test_the_best_epoch_is_chosen_by_labels_only_where_the_loss_sees_them(loss: 
     model = Classifier(config.student, DEFECTS, (52, 52))
     validation = Batch(torch.zeros(1, 52, 52, dtype=torch.uint8), torch.zeros(1, 8), torch.zeros(1, 8))
     assert MixedType(model, loss, config.fit, validation, seed=0).monitor == monitor
+
+
+@pytest.mark.parametrize(("targets", "agreement"), [("hard", 1.0), ("soft", 0.0)])
+def test_agreement_is_with_what_the_teacher_decides_at_the_losss_own_beta(targets: str, agreement: float) -> None:
+    """A teacher that gives a defect 0.43 calls it present at a beta of 0.4; soft targets know no beta."""
+    overrides = ["distillation.beta=0.4", f"distillation.targets={targets}"]
+    config = configuration(compose_overrides("train", ["student=net2", *overrides]))
+    assert config.student is not None
+    model = Classifier(config.student, DEFECTS, (52, 52))
+    teacher = torch.full((1, 8), -0.3)
+    validation = Batch(torch.zeros(1, 52, 52, dtype=torch.uint8), None, teacher)
+    task = MixedType(model, config.distillation.build("distillation"), config.fit, validation, seed=0)
+    logged: dict[str, torch.Tensor] = {}
+    task.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]
+    task.outputs = [torch.ones(1, 8)]
+    task.on_validation_epoch_end()
+    assert logged["val/teacher_agreement"] == agreement

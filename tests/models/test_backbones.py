@@ -48,6 +48,34 @@ def test_networks_of_a_fixed_input_size_get_that_of_the_maps() -> None:
     assert model(torch.zeros(1, 2, 64, 64)).shape == (1, 8)
 
 
+def test_a_fixed_input_size_is_known_also_of_networks_that_have_no_weights_to_fetch() -> None:
+    assert timm_model("test_vit_relpos", 2, 8, SIZE)(torch.zeros(1, 2, *SIZE)).shape == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("xcit_nano_12_p16_224", "`patch_size` should divide image dimensions evenly"),
+        ("levit_128s", "The size of tensor a .*"),
+        ("botnet26t_256", "AssertionError"),
+    ],
+    ids=["when made", "when used", "without a word"],
+)
+def test_a_network_that_cannot_read_such_maps_is_refused(name: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} doesn't read maps of 52x52 dies: {reason}$"):
+        timm_model(name, 2, 8, SIZE)
+
+
+def test_trying_a_network_out_leaves_no_trace() -> None:
+    torch.manual_seed(0)
+    expected, drawn = timm.create_model("resnet10t", in_chans=2, num_classes=8).state_dict(), torch.rand(1)
+    torch.manual_seed(0)
+    model = timm_model("resnet10t", 2, 8, SIZE)
+    assert torch.equal(torch.rand(1), drawn)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
 def test_an_unknown_name_is_answered_with_known_ones_near_it() -> None:
     with pytest.raises(ConfigError, match=r"timm has no model 'net18'; near it: .*resnet18"):
         timm_model("net18", 2, 8, SIZE)

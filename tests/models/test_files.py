@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from waferlab.config import Component, ModelConfig
 from waferlab.data.dataset import Dataset
-from waferlab.errors import WaferlabError
+from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier, predict_logits
-from waferlab.models.files import _layout, is_model_file, load_model, save_model, write_whole
+from waferlab.models.files import _layout, is_model_file, load_model, require_saveable, save_model, write_whole
 from waferlab.wafer import DEFECTS
 
 STUDENTS = "waferlab.models.students"
@@ -109,6 +109,12 @@ class TestRoundTrip:
         monkeypatch.delitem(sys.modules, module.__name__)
         with pytest.raises(WaferlabError, match=r"refused, it names 'my_networks\.Mean'.*import its module first"):
             load_model(file)
+
+    @pytest.mark.parametrize("target", ["waferlab.models.files.load_model", "torch.nn.Linear", "waferlab.cli.main"])
+    def test_what_no_file_may_name_is_refused_before_it_is_trained(self, target: str) -> None:
+        config = ModelConfig.model_validate({"_target_": target, "encoding": "die_fail"})
+        with pytest.raises(ConfigError, match=r"^student\._target_=.*: give a network class"):
+            require_saveable(config, "student")
 
 
 class Bomb:

@@ -94,5 +94,16 @@ def test_fusing_twice_is_fusing_once() -> None:
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in fused.state_dict().items())
 
 
+def test_unfusing_keeps_the_function_and_in_training_too() -> None:
+    network = trained(width=8, depths=(1, 2, 1)).fuse()
+    maps = torch.rand(64, 2, 52, 52)
+    unfused = network.unfuse(maps)
+    with torch.inference_mode():
+        for mode in (False, True):
+            torch.testing.assert_close(unfused.train(mode)(maps), network(maps), atol=1e-4, rtol=1e-4)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in unfused.modules()) == 9
+    assert not any(module._forward_hooks for module in network.modules())
+
+
 def size(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())

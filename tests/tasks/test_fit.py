@@ -1,6 +1,8 @@
 """One training: which weights it keeps, what it leaves on the disk, and how it goes on after a break."""
 
+import errno
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -77,6 +79,26 @@ def test_a_store_that_was_moved_keeps_its_best_epoch(tiny_dataset: Dataset, tmp_
     kept, resumed = train(tiny_dataset, there, *worse)
     assert (resumed.epochs, resumed.best_score) == (7, fitted.best_score)
     assert same(model.state_dict(), kept.state_dict())
+
+
+def test_epochs_are_saved_where_they_lie_without_a_temporary_folder(
+    tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))
+    train(tiny_dataset, tmp_path, "trainer.max_epochs=1")
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_an_epoch_that_cannot_be_kept_leaves_nothing_half_done(
+    tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("waferlab.tasks.checkpoints.os.fsync", full)
+    with pytest.raises(WaferlabError, match=rf"^{tmp_path}: an epoch can't be saved there: No space left on device$"):
+        train(tiny_dataset, tmp_path, "trainer.max_epochs=1")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_best_epoch_is_no_traceback(tiny_dataset: Dataset, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """MLflow runs: how they end, who may write to them, and what is said when MLflow doesn't answer."""
 
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -78,10 +79,28 @@ class TestGone:
             logs_to_nobody()
         assert status(tracker, opened[0]) == "FAILED"
 
-    def test_does_not_hide_what_went_wrong_before(self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_does_not_hide_what_went_wrong_before(
+        self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         monkeypatch.setattr(tracker.client, "set_terminated", refuses)
-        with pytest.raises(WaferlabError, match="the disk is full"), tracker.run("test", {}):
+        with pytest.raises(WaferlabError, match="the disk is full"), tracker.run("test", {}) as run:
             raise WaferlabError("the disk is full")
+        assert capsys.readouterr().err == (
+            f"waferlab: run {run.id} can't be marked FAILED in MLflow: database is locked\n"
+        )
+
+    def test_database_says_it_in_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        tracker = Tracker(TrackingConfig(uri=None, experiment="test", tags={}), tmp_path)
+
+        def logs_without_a_table() -> None:
+            with tracker.run("test", {}) as run:
+                with sqlite3.connect(tmp_path / "mlflow.db") as database:
+                    database.execute("ALTER TABLE metrics RENAME TO gone")
+                run.metrics({"a": 1})
+
+        with pytest.raises(WaferlabError, match=r"doesn't answer as it should: no such table: metrics$"):
+            logs_without_a_table()
+        assert capsys.readouterr().err == ""
 
     def test_at_the_end_is_not_passed_over(self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tracker.client, "set_terminated", refuses)

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from waferlab.conf_folder import config_folder
 from waferlab.config import AnySchema, Config, parse
 from waferlab.errors import ConfigError
+from waferlab.progress import note
 
 #: What may be said beside ``resume=``, where things lie; everything else is the interrupted run's own.
 _BESIDE_RESUME = re.compile(r"(resume|store|tracking|tracking\.uri|hydra\..+)=")
@@ -72,7 +73,25 @@ def configuration(composed: DictConfig, overrides: Sequence[str] = ()) -> Config
         WaferlabError: the run to resume is unknown or not interrupted.
     """
     config = checked(Config, composed)
-    return config if config.resume is None else _resumed(config, overrides)
+    if config.resume is not None:
+        return _resumed(config, overrides)
+    for sentence in _without_effect(config, overrides):
+        note(sentence)
+    return config
+
+
+def _without_effect(config: Config, overrides: Sequence[str]) -> Iterator[str]:
+    """Sentences on overrides that nothing will read: no errors, as a sweep may need them for its other runs."""
+    loss: Any = config.distillation.resolve()
+    if config.student is None:
+        idle, why = "trainer|optimizer|schedule|distillation", "student=none, and a teacher's settings are teacher.…"
+    elif not loss.uses_teacher:
+        idle, why = "teacher|backbone", f"{loss.__name__} asks no teacher"
+    else:
+        return
+    for override in overrides:
+        if re.match(rf"[+~]*({idle})[.=]", override):
+            yield f"{override} has no effect: {why}"
 
 
 def _resumed(config: Config, overrides: Sequence[str]) -> Config:

@@ -81,7 +81,9 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         network = evaluate_model("model", model, test, file.stat().st_size, config.average_views)
         evaluations = [network, *evaluate_baselines(dataset)]
         figures = record(opened, evaluations, test, config.store / "runs" / opened.id / "figures")
-    return Outcome(opened.id, dataset.name, config.store, evaluations, figures, config.model, file)
+    return Outcome(
+        opened.id, command, command, dataset.facts, model.config.target, evaluations, figures, config.model, file
+    )
 
 
 def _import_modules(config: EvaluateConfig) -> None:
@@ -93,10 +95,15 @@ def _import_modules(config: EvaluateConfig) -> None:
 
 
 def _warn_of_seen_maps(dataset: Dataset, model: str, tracker: Tracker) -> None:
-    """Say so where the model's run split the same source in another way: it may have learnt these test maps."""
+    """Say so where the model's run split the same source in another way: it may have learnt these test maps.
+
+    A source that makes its maps states their seed; by another seed they are new.
+    """
     run = tracker.find(model)
     learnt = run.data.tags if run else {}
-    if learnt.get("dataset") == dataset.name and learnt.get("dataset.fingerprint") != dataset.fingerprint:
+    here = dataset_tags(dataset)
+    same = [learnt.get(tag) == here.get(tag) for tag in ("dataset", "dataset.seed", "dataset.fingerprint")]
+    if same == [True, True, False]:
         print(
             f"waferlab: this model was trained on another selection or split of {dataset.name}; "
             f"it may have seen some of these test maps",

@@ -96,11 +96,18 @@ def _section(data: tuple[str, str], runs: Sequence[StudyRun], table: Sequence[Ro
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in table]
     facts = {
+        "file": sorted({"; ".join(found) for run in runs if (found := _source(run.tags))}),
         "split": sorted({run.tags["dataset.split"] for run in runs if "dataset.split" in run.tags}),
         "fingerprint of maps, labels and split": [data[1]] if data[1] else [],
         "epochs": [f"{arm} {epochs}" for arm, epochs in _epochs(runs).items()],
     }
     return [*lines, "", *(f"- {name}: {', '.join(values)}" for name, values in facts.items() if values)]
+
+
+def _source(tags: Mapping[str, str]) -> list[str]:
+    """What a run says of the file that its maps are from, and of maps that no part has."""
+    named = {"dataset.checksum": "checksum {}", "dataset.left_out": "{} duplicates left out"}
+    return [text.format(tags[tag]) for tag, text in named.items() if tag in tags]
 
 
 def _epochs(runs: Sequence[StudyRun]) -> dict[str, str]:
@@ -138,7 +145,7 @@ def _printed(title: str, table: Sequence[Row]) -> Table:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.name,
+        row.name + (f" ({row.views} views)" if row.views > 1 else ""),
         "" if row.seeds is None else str(row.seeds),
         _percent(row.exact_match),
         _percent(row.macro_f1),

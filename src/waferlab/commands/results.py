@@ -1,6 +1,7 @@
 """What a run came to, for the person and for MLflow: table, figures, metrics."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill, indent
 
+from hydra import compose
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +20,10 @@ from waferlab.tasks.evaluation import Evaluation
 from waferlab.tracking import figures
 from waferlab.tracking.run import Run
 
+#: Overrides that say what the data are, and where runs lie: what a command shares with the one that follows it.
+_DATA = re.compile(r"[+~]*dataset[.=]")
+_PLACE = re.compile(r"(store|tracking|tracking\.uri)=")
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -25,8 +31,10 @@ class Outcome:
 
     Attributes:
         run_id: its MLflow run.
-        dataset: name of its data source.
-        store: where the run lies.
+        command: what was typed now.
+        begun_by: the command that began the run: another one where the run was resumed.
+        facts: what the data source says of itself.
+        network: the target of the model.
         evaluations: student and teacher, where there are such, and the trivial baselines, on the test part.
         figures: PNG files.
         model: what `evaluate` and others know the model by: its run, or its file.
@@ -34,8 +42,10 @@ class Outcome:
     """
 
     run_id: str
-    dataset: str
-    store: Path
+    command: str
+    begun_by: str
+    facts: dict[str, str | int]
+    network: str
     evaluations: list[Evaluation]
     figures: list[Path]
     model: str
@@ -58,6 +68,7 @@ def _log_evaluation(run: Run, evaluation: Evaluation) -> None:
     """Log all metrics of one evaluation under ``test/NAME/…``."""
     name = evaluation.name
     values = evaluation.metrics | {"parameters": evaluation.parameters, "maps_per_second": evaluation.maps_per_second}
+    values["views"] = evaluation.views
     if evaluation.bytes is not None:
         values["bytes"] = evaluation.bytes
     run.metrics({f"test/{name}/{metric}": value for metric, value in values.items()})
@@ -119,24 +130,35 @@ def print_outcome(outcome: Outcome) -> None:
     names = fill(", ".join(figure.name for figure in outcome.figures), 71)
     console.print(indent(names, 9 * " "), highlight=False)
     console.print(f"{'run':<8} {outcome.run_id}\n", highlight=False)
-    for label, command in zip(("next", "", ""), _suggestions(outcome), strict=True):
-        console.print(f"{label:<8} {command}", soft_wrap=True, highlight=False)
+    for number, command in enumerate(_suggestions(outcome)):
+        console.print(f"{'' if number else 'next':<8} {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _suggestions(outcome: Outcome) -> list[str]:
-    """Commands that go on from here."""
-    others = ["dataset.seed=1"] if outcome.dataset == "simulated" else ["average_views=true"]
-    commands = (
-        ["ui"],
-        ["evaluate", f"model={outcome.model}", f"dataset={outcome.dataset}", *others],
-        ["train", "-m", "student=net1,net2", "distillation.alpha=0.3,0.7"],
-    )
-    return [typed(outcome.store, *command) for command in commands]
+    """Commands that go on from here, on the same data but for one change."""
+    data, module = _data(outcome), outcome.network.rpartition(".")[0]
+    own = [] if module.startswith("waferlab.") else [f"modules=[{module}]"]
+    if "seed" in outcome.facts:
+        change = {"dataset.seed": f"dataset.seed={int(outcome.facts['seed']) + 1}"}
+    else:
+        change = {"average_views": "average_views=true"}
+    commands = [["ui"], ["evaluate", f"model={outcome.model}", *own, *(data | change).values()]]
+    if shlex.split(outcome.command)[1] == "train":
+        commands.append(["train", "-m", *data.values(), "student=compact", "student.width=8,16"])
+    return [typed(outcome.command, *command) for command in commands]
 
 
-def typed(store: Path, *command: str) -> str:
-    """A command on this store, as this person has to type it."""
+def _data(outcome: Outcome) -> dict[str, str]:
+    """The overrides that name the outcome's data set, by their keys: as typed, and its option where nobody typed it."""
+    _, command, *overrides = shlex.split(outcome.begun_by)
+    typed_ones = {override.partition("=")[0]: override for override in overrides if _DATA.match(override)}
+    presets = [override for override in overrides if override.startswith(("experiment=", "+experiment="))]
+    option = compose(command, presets, return_hydra_config=True).hydra.runtime.choices["dataset"]
+    return {"dataset": f"dataset={option}"} | typed_ones
+
+
+def typed(after: str, *command: str) -> str:
+    """A command on the store of another one, as this person has to type it."""
     beside = Path(sys.executable).with_name("waferlab")
     program = "waferlab" if shutil.which("waferlab") else os.path.relpath(beside)
-    is_usual = store == Path(os.environ.get("WAFERLAB_STORE", "store"))
-    return shlex.join([program, *command, *([] if is_usual else [f"store={store}"])])
+    return shlex.join([program, *command, *filter(_PLACE.match, shlex.split(after))])

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -51,14 +50,13 @@ def train(config: Config, command: str) -> Outcome:
     dataset.require(*PARTS)
     loss: Distillation = config.distillation.build("distillation")
     tracker = Tracker(config.tracking, config.store)
-    if config.resume is not None:
-        _require_same_data(dataset, config.resume, tracker)
+    begun_by = command if config.resume is None else _command_of(config.resume, dataset, tracker)
     student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None
     experiment = Experiment(config, dataset, tracker, TeacherStore(config.store / "teachers"))
     network = "student" if config.student else "teacher"
     name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}"
     tags = {**config.tracking.tags, "role": EXPERIMENT, "network": network}
-    with tracker.run(name, tags, config.resume) as opened, _told_how_to_go_on(opened.id, config.store):
+    with tracker.run(name, tags, config.resume) as opened, _told_how_to_go_on(opened.id, command):
         folder = config.store / "runs" / opened.id
         if config.resume is None:
             opened.parameters(config.plain())
@@ -68,7 +66,7 @@ def train(config: Config, command: str) -> Outcome:
         if student is not None:
             place = Place(opened, folder / "training", "student")
             fitted = experiment.fit(student, loss, config.fit, config.seed, teacher, place)
-            student = student.fused()
+            model = student = student.fused()
             file = save_model(student, folder / MODEL_FILE)
             opened.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
             evaluations.append(evaluate_model("student", student, test, file.stat().st_size))
@@ -77,30 +75,36 @@ def train(config: Config, command: str) -> Outcome:
             size, average = teacher.file.stat().st_size, config.teacher.average_views
             logits = experiment.answers(teacher, "test", "32-true")[0]
             evaluations.append(evaluate_model("teacher", teacher.model, test, size, average, logits))
-            file = file if student is not None else teacher.file
+            if student is None:
+                model, file = teacher.model, teacher.file
         say("fitting trivial baselines, drawing figures")
         evaluations += evaluate_baselines(dataset)
         figures = record(opened, evaluations, test, folder / "figures")
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
-    return Outcome(opened.id, dataset.name, config.store, evaluations, figures, opened.id, file)
+    return Outcome(
+        opened.id, command, begun_by, dataset.facts, model.config.target, evaluations, figures, opened.id, file
+    )
 
 
 @contextmanager
-def _told_how_to_go_on(run_id: str, store: Path) -> Iterator[None]:
+def _told_how_to_go_on(run_id: str, command: str) -> Iterator[None]:
     """An interruption that passes says how to resume the run."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
-        stop.add_note(f"to go on: {typed(store, 'train', f'resume={run_id}')}")
+        stop.add_note(f"to go on: {typed(command, 'train', f'resume={run_id}')}")
         raise
 
 
-def _require_same_data(dataset: Dataset, resume: str, tracker: Tracker) -> None:
+def _command_of(resume: str, dataset: Dataset, tracker: Tracker) -> str:
+    """The command that began the run to resume, which has to be about the same data."""
     run = tracker.find(resume)
-    before = run.data.tags.get("dataset.fingerprint") if run else None
+    tags = run.data.tags if run else {}
+    before = tags.get("dataset.fingerprint")
     if before not in (None, dataset.fingerprint):
         raise WaferlabError(
             f"run {resume} was trained on other maps, labels or sides of the split ({before}) than {dataset.name} now "
             f"has ({dataset.fingerprint}); start a new run"
         )
+    return str(tags.get("command", command_line("train", ())))

@@ -13,9 +13,10 @@ from waferlab.data.batches import Batch, Batches
 from waferlab.data.dataset import PARTS, Dataset, Part, Wafers
 from waferlab.distillation.losses import Distillation, Supervised
 from waferlab.distillation.teacher_store import Teacher, TeacherStore
-from waferlab.errors import WaferlabError
+from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier
-from waferlab.models.files import is_model_file, load_model, save_model
+from waferlab.models.files import is_model_file, load_model, require_saveable, save_model
+from waferlab.models.students import Compact
 from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
 from waferlab.tracking.logger import RunLogger
@@ -121,6 +122,9 @@ class Place:
 
 def make_model(config: ModelConfig, dataset: Dataset, tracker: Tracker, path: str, seed: int) -> Classifier:
     """A network for a data set, with its initial weights."""
+    require_saveable(config, path)
+    if config.resolve() is Compact and config.checked(path, "in_channels", "num_classes", "size").get("fused"):
+        raise ConfigError(f"{path}.fused: a network without batch norms is not for training; leave it out")
     torch.manual_seed(seed)
     if config.weights in ("none", "imagenet"):
         return Classifier(config, dataset.classes, dataset.wafers.size, path)
@@ -130,12 +134,15 @@ def make_model(config: ModelConfig, dataset: Dataset, tracker: Tracker, path: st
     model = Classifier(config.model_copy(update={"weights": "none"}), dataset.classes, dataset.wafers.size, path)
     source = load_model(file)
     require_match(source, dataset, f"{path}.weights={config.weights}")
+    net = source.net
+    if isinstance(net, Compact) and net.arguments["fused"]:
+        maps = dataset.part("train").maps
+        net = net.unfuse(source.encode(torch.from_numpy(maps[:: len(maps) // 256 + 1])))
     try:
-        model.net.load_state_dict(source.net.state_dict())
+        model.net.load_state_dict(net.state_dict())
     except RuntimeError as error:
-        raise WaferlabError(
-            f"{path}.weights={config.weights}: that model is a {source.config.target}, not this one"
-        ) from error
+        there, here = (f"{one.target} {one.arguments or ''}".rstrip() for one in (source.config, config))
+        raise WaferlabError(f"{path}.weights={config.weights}: that model is a {there}, this one a {here}") from error
     return model
 
 

@@ -14,10 +14,12 @@ class Distillation(Protocol):
     Attributes:
         uses_labels: the loss reads ``batch.labels``; otherwise they are None, and the best epoch is not chosen by any.
         uses_teacher: the loss reads ``batch.teacher``; otherwise no teacher is made.
+        threshold: teacher probability above which it takes a defect for present, in (0, 1).
     """
 
     uses_labels: bool
     uses_teacher: bool
+    threshold: float
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         """Scalar loss of student logits (B, C), averaged over maps and classes."""
@@ -27,7 +29,7 @@ class Distillation(Protocol):
 class Supervised:
     """Binary cross-entropy with the labels; no teacher."""
 
-    uses_labels, uses_teacher = True, False
+    uses_labels, uses_teacher, threshold = True, False, 0.5
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         """Scalar loss of logits (B, C)."""
@@ -56,6 +58,7 @@ class LogitDistillation:
         if not 0 < beta < 1:
             raise ValueError(f"beta={beta} is a probability threshold and lies between 0 and 1, without the ends")
         self.alpha, self.beta, self.targets = alpha, beta, targets
+        self.threshold = beta if targets == "hard" else 0.5
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         """Scalar loss of student logits (B, C)."""
@@ -80,7 +83,7 @@ class Hinton:
         ValueError: alpha or the temperature is out of range.
     """
 
-    uses_labels, uses_teacher = True, True
+    uses_labels, uses_teacher, threshold = True, True, 0.5
 
     def __init__(self, alpha: float = 0.9, temperature: float = 4.0) -> None:
         _check_share("alpha", alpha)

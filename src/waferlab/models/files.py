@@ -88,6 +88,20 @@ def _trusted(config: ModelConfig) -> bool:
     return is_network or config.target == BACKBONE
 
 
+def require_saveable(config: ModelConfig, path: str) -> None:
+    """Refuse, before it is trained, a network whose file nobody could read.
+
+    Raises:
+        ConfigError: its target is no network class by the name of the module that defines it.
+    """
+    config.resolve()
+    if not _trusted(config.model_copy(update={"weights": "none"})):
+        raise ConfigError(
+            f"{path}._target_={config.target}: give a network class, as the module that defines it names it; model "
+            f"files name no other code"
+        )
+
+
 def _layout(state: Mapping[str, Tensor]) -> str:
     """Names and shapes of a network's state, digested."""
     text = ",".join(f"{name}{tuple(tensor.shape)}" for name, tensor in state.items())

@@ -114,6 +114,18 @@ class Compact(nn.Module):
         copy.classify.load_state_dict(self.classify.state_dict())
         return copy
 
+    @torch.no_grad()
+    def unfuse(self, x: Tensor) -> "Compact":
+        """A copy for further training: batch norms that change nothing; in training, where inputs are like `x`."""
+        copy = Compact(*self._shapes, **{**self.arguments, "fused": False})
+        pairs = zip(_convolutions(self), _convolutions(copy), strict=True)
+        hooks = [folded.register_forward_hook(fresh.unfold) for folded, fresh in pairs]
+        self(x)
+        for hook in hooks:
+            hook.remove()
+        copy.classify.load_state_dict(self.classify.state_dict())
+        return copy
+
 
 class _Block(nn.Module):
     """Depthwise 3x3, then pointwise convolution; added to the input where their shapes agree."""
@@ -141,6 +153,15 @@ class _Convolution(nn.Sequential):
     def folded(self) -> dict[str, Tensor]:
         """The state of the same convolution with its norm folded in."""
         return nn.Sequential(fuse_conv_bn_eval(*self.eval()) if len(self) == 2 else self[0]).state_dict()
+
+    def unfold(self, folded: nn.Sequential, _: object, output: Tensor) -> None:
+        """Become the convolution that gave this output, with a norm that scales back to what it takes away."""
+        norm, given = self[1], folded.state_dict()
+        assert isinstance(norm, nn.BatchNorm2d)
+        variance, mean = torch.var_mean(output, (0, 2, 3), correction=0)
+        before = {"1.running_mean": mean - given["0.bias"], "1.running_var": variance}
+        after = {"1.weight": (variance + norm.eps).sqrt(), "1.bias": mean}
+        self.load_state_dict({**self.state_dict(), "0.weight": given["0.weight"], **before, **after})
 
 
 def _convolutions(network: nn.Module) -> list[_Convolution]:

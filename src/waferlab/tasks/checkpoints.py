@@ -1,6 +1,7 @@
 """What a training leaves on the disk: its last epoch, to go on from, and its best one."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -8,12 +9,26 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from waferlab.errors import WaferlabError
 from waferlab.progress import Bar
 
 LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class InPlace(TorchCheckpointIO):
+    """Writes a checkpoint where it shall lie; Lightning goes by way of the system's temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a file that is on the disk afterwards."""
+        content = BytesIO()
+        torch.save(checkpoint, content)
+        with Path(path).open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class Epochs(Checkpoint):
@@ -35,6 +50,10 @@ class Epochs(Checkpoint):
         self.monitor, self.every, self.bar = monitor, every, bar
         self.best_score = float("-inf")
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Choose how checkpoints are written."""
+        trainer.strategy.checkpoint_io = InPlace()
+
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
         return {"best_score": self.best_score}
@@ -50,22 +69,29 @@ class Epochs(Checkpoint):
         self.bar.reach(trainer.current_epoch + batch_idx / trainer.num_training_batches)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Called by Lightning after validation and after the module's own end of the epoch."""
+        """Called by Lightning after validation and after the module's own end of the epoch.
+
+        Raises:
+            WaferlabError: the epoch can't be saved, as on a full disk.
+        """
         metrics = trainer.callback_metrics
         is_validated = (trainer.current_epoch + 1) % self.every == 0
         is_best = is_validated and float(metrics[self.monitor]) > self.best_score
         if is_best:
             self.best_score = float(metrics[self.monitor])
         saved = self.last.with_name("saving.ckpt")
-        trainer.save_checkpoint(saved, weights_only=False)
-        with saved.open("rb") as file:
-            os.fsync(file.fileno())
-        if is_best:
-            link = self.best.with_name("linking.ckpt")
-            link.unlink(missing_ok=True)
-            os.link(saved, link)
-            link.replace(self.best)
-        saved.replace(self.last)
+        try:
+            trainer.save_checkpoint(saved, weights_only=False)
+            if is_best:
+                link = self.best.with_name("linking.ckpt")
+                link.unlink(missing_ok=True)
+                os.link(saved, link)
+                link.replace(self.best)
+            saved.replace(self.last)
+        except OSError as error:
+            raise WaferlabError(f"{saved.parent}: an epoch can't be saved there: {error.strerror or error}") from error
+        finally:
+            saved.unlink(missing_ok=True)
         shown = {name: metrics[name] for name in ("train/loss", self.monitor) if name in metrics}
         self.bar.reach(trainer.current_epoch + 1, "  ".join(f"{name} {value:.4f}" for name, value in shown.items()))
 

@@ -84,7 +84,7 @@ class MixedType(pl.LightningModule):
         logits = torch.cat(self.outputs)
         self.outputs.clear()
         if self.validation.teacher is not None:
-            same = ((logits > 0) == (self.validation.teacher > 0)).all(1)
+            same = ((logits > 0) == (self.validation.teacher.sigmoid() > self.loss.threshold)).all(1)
             self.log("val/teacher_agreement", same.double().mean())
         if self.validation.labels is not None:
             labels = self.validation.labels.numpy().astype("uint8")

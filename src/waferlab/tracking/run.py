@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -73,6 +74,7 @@ class Tracker:
         store.mkdir(parents=True, exist_ok=True)
         for chatty in ("mlflow", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri = config.uri or default_uri(store)
         with FileLock(store / "mlflow.lock"), self._answering():  # its schema must not be made by two at once
@@ -124,10 +126,12 @@ class Tracker:
     def _close(self, run: Run, status: int) -> None:
         try:
             self.client.set_terminated(run.id, RunStatus.to_string(status))
-        except MlflowException:
+        except MlflowException as error:
             if status == RunStatus.FINISHED:
                 raise
             # else what ended the run is what a person has to know; MLflow may well have gone for the same reason
+            name = RunStatus.to_string(status)
+            print(f"waferlab: run {run.id} can't be marked {name} in MLflow: {_reason(error)}", file=sys.stderr)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -135,7 +139,7 @@ class Tracker:
         try:
             yield
         except MlflowException as error:
-            raise WaferlabError(f"MLflow at {self.uri} doesn't answer as it should: {error.message}") from error
+            raise WaferlabError(f"MLflow at {self.uri} doesn't answer as it should: {_reason(error)}") from error
 
     def find(self, run_id: str) -> MlflowRun | None:
         """A run of this place, or None where it isn't one."""
@@ -200,6 +204,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _reason(error: MlflowException) -> str:
+    """What MLflow says; of a fault in its database, what the database says, without the SQL."""
+    return str(getattr(error.__cause__, "orig", error.message))
 
 
 def _versions() -> dict[str, str]:

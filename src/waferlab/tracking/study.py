@@ -64,6 +64,7 @@ class Row:
         bytes: size of the model file, the largest of the seeds; None where there is no network.
         claim: published exact match in percent, or None.
         reach: exact match in percent that the study set out to reach, or None.
+        views: dihedral views of a map that its answers are the mean of.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Row:
     bytes: int | None
     claim: float | None = None
     reach: float | None = None
+    views: int = 1
 
 
 def read_study(tracker: Tracker, study: str) -> list[StudyRun]:
@@ -133,6 +135,7 @@ def _row(name: str, runs: Sequence[StudyRun], model: str, tagged: bool = True) -
         macro_f1=Spread.of([values["macro_f1"] for values in metrics]),
         parameters=int(metrics[-1]["parameters"]),
         bytes=max(sizes) if sizes else None,
+        views=int(metrics[-1].get("views", 1)),
         claim=float(tags["claim"]) if "claim" in tags else None,
         reach=float(tags["reach"]) if "reach" in tags else None,
     )

@@ -29,7 +29,7 @@ TEACHER_SHARE = 1 / 4
 
 
 def training(maps: int, repeats: int) -> Iterator[Measurement]:
-    """Throughput of the project's training; the reference does the same steps without the project or Lightning."""
+    """Throughput of the project's training; the reference is plain PyTorch on the same maps and network."""
     works = {name: student_workload(name, maps) for name in STUDENTS}
     works["teacher"] = teacher_workload(int(maps * TEACHER_SHARE))
     for name, work in works.items():

@@ -1,5 +1,6 @@
 """The epochs that the benchmark times: the project's own training, and a bare PyTorch loop on the same tensors."""
 
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils import clip_grad_norm_
 
 from waferlab.commands.compose import checked, compose_overrides
@@ -17,10 +19,11 @@ from waferlab.config import Config, FitConfig, ModelConfig
 from waferlab.data.batches import Batch, Batches
 from waferlab.data.dataset import Dataset
 from waferlab.data.simulator import load
-from waferlab.distillation.losses import Distillation, Supervised
+from waferlab.distillation.losses import Distillation
 from waferlab.models.classifier import Classifier
 from waferlab.tasks.fit import device_of, fit
 from waferlab.tasks.mixed_type import MixedType
+from waferlab.wafer import FAIL, NO_DIE, PASS, dihedral_indices
 
 #: An epoch to warm up, and the one that is timed.
 EPOCHS = 2
@@ -119,32 +122,48 @@ def lightning_epoch(work: Workload, loss: Distillation, batches: Any = None) -> 
 
 
 def bare_epoch(work: Workload) -> float:
-    """Seconds of the second epoch of a plain supervised PyTorch loop: same batches, optimizer, clipping, validation."""
-    trainer, loss, device = work.how.trainer, Supervised(), device_of(work.how.trainer)
-    model, batches, val = work.model().to(device), work.batches(loss), work.validation()
-    optimizer = work.how.optimizer.build("optimizer", params=model.parameters())
+    """Seconds of the second epoch of plain PyTorch on the same network, with the same optimizer, clipping and rate.
+
+    Of the project it uses the network and the encoding's table alone.
+    """
+    trainer, arguments, device = work.how.trainer, work.how.optimizer.arguments, device_of(work.how.trainer)
+    model = work.model().to(device)
+    net, table = model.net, model.table
+    train, val = work.dataset.part("train"), work.dataset.part("val")
+    maps, labels = torch.from_numpy(train.maps).to(device), torch.from_numpy(train.labels).float().to(device)
+    val_maps = torch.from_numpy(val.maps).to(device)
+    turns = torch.from_numpy(dihedral_indices(*work.dataset.wafers.size)).to(device).flatten(1)
+    optimizer = work.how.optimizer.build("optimizer", params=net.parameters())
     schedule = work.how.schedule.build("schedule")
-    steps, step, seconds = EPOCHS * len(batches), 0, 0.0
+    noise = trainer.die_noise
+    steps, step, seconds = EPOCHS * math.ceil(len(maps) / trainer.batch_size), 0, 0.0
     lower = torch.autocast(device.type, torch.bfloat16, enabled=trainer.precision == "bf16-mixed")
-    for epoch in range(EPOCHS):
+    for _ in range(EPOCHS):
         started = time.perf_counter()
-        batches.set_epoch(epoch)
-        model.train()
-        for batch in batches:
+        net.train()
+        for rows in torch.split(torch.randperm(len(maps), device=device), trainer.batch_size):
+            dies = maps[rows]
+            if trainer.augment:
+                turn = turns[torch.randint(len(turns), (len(rows),), device=device)]
+                dies = dies.flatten(1).gather(1, turn).view_as(dies)
+            if noise:
+                swapped = torch.rand(dies.shape, device=device) < torch.rand(len(rows), 1, 1, device=device) * noise
+                dies = torch.where(swapped & (dies != NO_DIE), PASS + FAIL - dies, dies)
             for group in optimizer.param_groups:
-                group["lr"] = work.how.optimizer.arguments["lr"] * schedule(step / steps)
+                group["lr"] = arguments["lr"] * schedule(step / steps)
             with lower:
-                logits = model(batch.maps)
-            value = loss(logits.float(), batch)
+                logits = net(table[dies.int()].movedim(-1, 1))
+            loss = binary_cross_entropy_with_logits(logits.float(), labels[rows])
             optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             if trainer.gradient_clip is not None:
-                clip_grad_norm_(model.parameters(), trainer.gradient_clip)
+                clip_grad_norm_(net.parameters(), trainer.gradient_clip)
             optimizer.step()
+            loss.item()
             step += 1
-        model.eval()
+        net.eval()
         with torch.no_grad(), lower:
-            torch.cat([model(batch.maps).float().cpu() for batch in val])
+            torch.cat([net(table[some.int()].movedim(-1, 1)).float().cpu() for some in torch.split(val_maps, 512)])
         seconds = time.perf_counter() - started
     return seconds
 
