@@ -82,8 +82,8 @@ class Batches:
             view = torch.randint(len(self.views), (count,), generator=random)
         order, view = order.to(device), view.to(device)
         for index, shown in zip(torch.split(order, self.batch_size), torch.split(view, self.batch_size), strict=True):
-            maps = self.maps[index]
-            maps = turned(maps, self.views[shown]) if self.augment else maps
+            maps = self.maps.index_select(0, index)  # much faster than self.maps[index]
+            maps = turned(maps, self.views.index_select(0, shown)) if self.augment else maps
             yield Batch(
                 maps=noisy(maps, self.die_noise, random) if self.die_noise else maps,
                 labels=None if self.labels is None else self.labels[index],

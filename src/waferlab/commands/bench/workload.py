@@ -133,6 +133,10 @@ def bare_epoch(work: Workload) -> float:
     maps, labels = torch.from_numpy(train.maps).to(device), torch.from_numpy(train.labels).float().to(device)
     val_maps = torch.from_numpy(val.maps).to(device)
     turns = torch.from_numpy(dihedral_indices(*work.dataset.wafers.size)).to(device).flatten(1)
+
+    def pixels(dies: Tensor) -> Tensor:
+        return table.index_select(0, dies.flatten().int()).view(*dies.shape, -1).permute(0, 3, 1, 2)
+
     optimizer = work.how.optimizer.build("optimizer", params=net.parameters())
     schedule = work.how.schedule.build("schedule")
     noise = trainer.die_noise
@@ -152,7 +156,7 @@ def bare_epoch(work: Workload) -> float:
             for group in optimizer.param_groups:
                 group["lr"] = arguments["lr"] * schedule(step / steps)
             with lower:
-                logits = net(table[dies.int()].movedim(-1, 1))
+                logits = net(pixels(dies))
             loss = binary_cross_entropy_with_logits(logits.float(), labels[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -163,7 +167,7 @@ def bare_epoch(work: Workload) -> float:
             step += 1
         net.eval()
         with torch.no_grad(), lower:
-            torch.cat([net(table[some.int()].movedim(-1, 1)).float().cpu() for some in torch.split(val_maps, 512)])
+            torch.cat([net(pixels(some)).float().cpu() for some in torch.split(val_maps, 512)])
         seconds = time.perf_counter() - started
     return seconds
 
