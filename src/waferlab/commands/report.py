@@ -52,8 +52,9 @@ def write_report(study: str, runs: Sequence[StudyRun], folder: Path) -> list[Pat
     """Write ``results.md`` and, where there are sizes to compare, its figure; return what was written."""
     tables = {data: rows(members) for data, members in by_data(runs).items()}
     sizes = {row.bytes for table in tables.values() for row in table if row.bytes is not None}
-    drawn = {FIGURE: accuracy_by_size({_named(data): table for data, table in tables.items()})}
-    figures = save(drawn, folder) if len(sizes) > 1 else []
+    figures = []
+    if len(sizes) > 1:
+        figures = save({FIGURE: accuracy_by_size({_named(data): table for data, table in tables.items()})}, folder)
     text = [f"# Results of {study}", "", f"Written by `waferlab report study={study}`. {EXPLANATION}", ""]
     for data, members in by_data(runs).items():
         text += [*_section(data, members, tables[data]), ""]

@@ -124,7 +124,7 @@ def is_model_file(path: Path) -> bool:
         return False
 
 
-def write_whole(path: Path, content: bytes) -> Path:
+def write_whole(path: Path, content: bytes | memoryview) -> Path:
     """Write a file that appears under its name only when it is whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from waferlab.errors import WaferlabError
+from waferlab.models.files import write_whole
 from waferlab.progress import Bar
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -25,10 +26,7 @@ class InPlace(TorchCheckpointIO):
         """Write a file that is on the disk afterwards."""
         content = BytesIO()
         torch.save(checkpoint, content)
-        with Path(path).open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
+        write_whole(Path(path), content.getbuffer())
 
 
 class Epochs(Checkpoint):

@@ -132,7 +132,7 @@ def bare_epoch(work: Workload) -> float:
     train, val = work.dataset.part("train"), work.dataset.part("val")
     maps, labels = torch.from_numpy(train.maps).to(device), torch.from_numpy(train.labels).float().to(device)
     val_maps = torch.from_numpy(val.maps).to(device)
-    turns = torch.from_numpy(dihedral_indices(*work.dataset.wafers.size)).to(device).flatten(1)
+    turns = torch.from_numpy(dihedral_indices(*work.dataset.wafers.size)).to(device)
 
     def pixels(dies: Tensor) -> Tensor:
         return table.index_select(0, dies.flatten().int()).view(*dies.shape, -1).permute(0, 3, 1, 2)
