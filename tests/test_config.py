@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from waferlab.commands.compose import compose_overrides, configuration
-from waferlab.config import Component, Config, check
+from waferlab.config import MixedTypeConfig, check
 from waferlab.errors import ConfigError
+from waferlab.experiment.compose import compose_overrides, configuration
+from waferlab.schema import Component
 
 
-def composed(*overrides: str) -> Config:
-    return check(configuration(compose_overrides("train", overrides)))
+def composed(*overrides: str) -> MixedTypeConfig:
+    config = configuration(compose_overrides("train", overrides))
+    check(config)
+    assert isinstance(config, MixedTypeConfig)
+    return config
 
 
 def refused(*overrides: str) -> str:
@@ -148,6 +152,11 @@ class TestCombinations:
             (["distillation=supervised", "teacher.trainer.max_epochs=2"], ["teacher.trainer.max_epochs=2"]),
             (["student=none", "teacher.trainer.max_epochs=2"], []),
             (["trainer.max_epochs=7", "teacher.trainer.max_epochs=2"], []),
+            (["task=anomaly", "teacher.average_views=false", "teacher.seed=2"], ["teacher.average_views=false"]),
+            (
+                ["task=anomaly", "teacher.training=none", "teacher.trainer.max_epochs=2"],
+                ["teacher.trainer.max_epochs=2"],
+            ),
         ],
     )
     def test_settings_that_nothing_reads_are_said_to_have_no_effect(
@@ -156,6 +165,40 @@ class TestCombinations:
         configuration(compose_overrides("train", overrides), overrides)
         noted = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
         assert [line.split()[1] for line in noted] == idle
+
+
+class TestDetectors:
+    def configured(self, *overrides: str) -> None:
+        configuration(compose_overrides("train", ["task=anomaly", *overrides]))
+
+    @pytest.mark.parametrize("levels", ["[1,0]", "[1,1]", "[-1]", "[]"])
+    def test_levels_go_upwards(self, levels: str) -> None:
+        with pytest.raises(ConfigError, match=r"pyramid\.levels"):
+            self.configured(f"pyramid.levels={levels}")
+
+    def test_no_attention_is_trained_where_there_is_none(self) -> None:
+        with pytest.raises(ConfigError, match=r"attention\.training=joint: there is no attention to train"):
+            self.configured("attention.training=joint")
+
+    def test_pretraining_leaves_the_student_an_epoch(self) -> None:
+        how = ("attention=dual", "attention.training=pretrained", "attention.pretrain_epochs=2")
+        with pytest.raises(ConfigError, match=r"pretrain_epochs=2: .* leaves none to the student"):
+            self.configured(*how, "trainer.max_epochs=2")
+
+    def test_a_teacher_sees_other_simulated_wafers(self) -> None:
+        with pytest.raises(ConfigError, match=r"teacher\.dataset\.seed=1 is dataset\.seed too"):
+            self.configured("teacher.dataset.seed=1")
+        self.configured("teacher.dataset.seed=2")
+
+    def test_a_teacher_on_the_same_file_sees_the_same_split(self) -> None:
+        real = ("dataset=mixedwm38", "dataset@teacher.dataset=mixedwm38", "task.mask=fail")
+        with pytest.raises(ConfigError, match=r"teacher\.dataset reads the file that dataset reads, in another way"):
+            self.configured(*real, "dataset.seed=3")
+        self.configured(*real)
+
+    def test_what_is_withheld_is_withheld_from_finished_networks_too(self) -> None:
+        with pytest.raises(ConfigError, match=r"withhold: .* may have seen what is withheld"):
+            self.configured("withhold=[Scratch]", "teacher.model=abc")
 
 
 class TestComponents:
@@ -180,6 +223,10 @@ class TestComponents:
     def test_a_component_without_target_is_refused(self) -> None:
         assert refused("~student._target_") == "'student._target_' is missing"
 
+    def test_without_a_task_the_answer_names_it(self) -> None:
+        with pytest.raises(ConfigError, match="'task' is missing"):
+            configuration(compose_overrides("train", ["~task"]))
+
     def test_what_the_target_itself_refuses_is_told_with_its_place(self) -> None:
         def shout(loudness: int) -> None:
             raise ValueError(f"loudness={loudness} is too much")
@@ -202,7 +249,7 @@ def component_of(target: str, **arguments: Any) -> Component:
 
 def test_the_plain_configuration_composes_to_itself() -> None:
     config = composed("student=compact", "+tracking.tags.study=demo")
-    assert Config.model_validate(config.plain()) == config
+    assert MixedTypeConfig.model_validate(config.plain()) == config
 
 
 def test_a_program_that_runs_hydra_itself_can_compose_ours_and_keeps_its_own(tmp_path: Path) -> None:

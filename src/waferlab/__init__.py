@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from waferlab.commands.results import Outcome
+    from waferlab.experiment.outcome import Outcome
     from waferlab.models.classifier import Classifier
+    from waferlab.models.detector import Detector
 
 
 def train(*overrides: str) -> "Outcome":
@@ -44,14 +45,16 @@ def ui(*overrides: str) -> None:
     Raises:
         waferlab.errors.WaferlabError: MLflow's server ended by itself.
     """
-    from waferlab.commands.compose import compose_overrides
     from waferlab.commands.ui import run
+    from waferlab.experiment.compose import compose_overrides
 
     run(compose_overrides("ui", overrides))
 
 
-def load(model: str | Path, *overrides: str) -> "Classifier":
-    """A trained model; its ``predict`` takes (N, H, W) uint8 maps and gives (N, C) bits.
+def load(model: str | Path, *overrides: str) -> "Classifier | Detector":
+    """A trained model; its ``predict`` takes maps (N, H, W) uint8.
+
+    A classifier's gives bits (N, C) uint8, a detector's die maps (N, H, W) and scores (N,), float32.
 
     Args:
         model: a model file, or the id of an MLflow run.

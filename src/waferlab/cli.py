@@ -16,6 +16,7 @@ from waferlab.errors import ConfigError, Interrupted, WaferlabError
 COMMANDS = {
     "train": "one experiment, composed from config groups; -m for a sweep",
     "evaluate": "a trained model on any data set, same metrics: model=RUN|FILE",
+    "predict": "what a model says of every wafer: table, heat maps, pictures",
     "report": "a study's table from its MLflow runs: study=NAME",
     "data": "what a data set holds: dataset=…",
     "bench": "the speed figures this project claims, measured here: suite=…",

@@ -1,15 +1,35 @@
 """The benchmark on tiny sizes: it measures what it says. How fast anything is, no test asserts."""
 
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from waferlab.commands.bench import machine, table
+from waferlab.commands.bench import anomaly, machine, table, value
+from waferlab.commands.bench.anomaly import (
+    JOINT,
+    NATIVE,
+    PAPER,
+    DetectorWorkload,
+    answers_per_second,
+    bare_detector_epoch,
+    detector_workload,
+    lightning_detector_epoch,
+)
+from waferlab.commands.bench.aupro import (
+    Scored,
+    all_metrics,
+    anomalibs_aupro,
+    aupro_by_definition,
+    closed_form_aupro,
+    simulated_scores,
+)
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
 from waferlab.commands.bench.suites import SUITES
-from waferlab.commands.bench.timing import Measurement, ratios, side_by_side
+from waferlab.commands.bench.timing import Epoch, Measurement, ratios, side_by_side, threads
 from waferlab.commands.bench.workload import (
     LiveTeacher,
     bare_epoch,
@@ -17,10 +37,14 @@ from waferlab.commands.bench.workload import (
     student_workload,
     teacher_workload,
 )
+from waferlab.data.batches import Batch
+from waferlab.data.masks import Truth
 from waferlab.distillation.losses import LogitDistillation, Supervised
 from waferlab.errors import WaferlabError
+from waferlab.tasks.anomaly import Anomaly
 
 MAPS = 200
+SMALL = ("backbone.width=8",)
 
 
 class TestTiming:
@@ -69,6 +93,89 @@ class TestWorkloads:
         assert teacher_workload(MAPS, "bf16-mixed").how.trainer.precision == "bf16-mixed"
 
 
+def losses(work: DetectorWorkload, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
+    """Of the bare loop, and of the project's own training step, for the same weights and maps."""
+    seen: dict[str, Any] = {}
+
+    def no_loop(how: object, model: torch.nn.Module, maps: torch.Tensor, _: object, loss: Any, answer: Any) -> Epoch:
+        seen.update(model=model.eval(), maps=maps[:8], loss=loss(maps[:8], torch.arange(8)), answer=answer(maps[:8]))
+        return Epoch(0, 0)
+
+    monkeypatch.setattr(anomaly, "bare_loop", no_loop)
+    bare_detector_epoch(work)
+    config = work.config
+    truth = Truth.of(work.dataset.part("val"), "exact")
+    loss = config.distillation.build("distillation")
+    task = Anomaly(seen["model"], loss, config.fit, config.attention, truth, config.task.select, seed=0)
+    expected = torch.cat([level.flatten(1) for level in seen["model"](seen["maps"])], 1)
+    torch.testing.assert_close(seen["answer"], expected)
+    return seen["loss"].item(), task.training_step(Batch(seen["maps"], None, None), 0).item()
+
+
+class TestDetectors:
+    @pytest.mark.parametrize(
+        "overrides",
+        [SMALL, JOINT, (*PAPER, NATIVE, "distillation.reduction=mean"), (*SMALL, "pyramid.input_size=64")],
+    )
+    def test_the_bare_loop_computes_our_loss(self, overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+        bare, ours = losses(detector_workload(MAPS, *overrides), monkeypatch)
+        assert bare == pytest.approx(ours, rel=1e-5)
+
+    def test_every_kind_of_epoch_takes_time(self) -> None:
+        work = detector_workload(MAPS, *SMALL)
+        ours = (lightning_detector_epoch(work, work.batches(cached)) for cached in (False, True))
+        assert all(0 < epoch.steps < epoch.whole for epoch in (bare_detector_epoch(work), *ours))
+
+    def test_a_cache_brings_what_the_teacher_says(self) -> None:
+        work = detector_workload(MAPS, *SMALL, "trainer.precision=32-true")
+        batch, detector = next(iter(work.batches(cached=True))), work.detector().eval()
+        levels = detector.features(batch.maps)
+        torch.testing.assert_close(detector.features(batch.maps, batch.teacher), levels)
+        assert next(iter(work.batches())).teacher is None
+
+    def test_they_learn_from_normal_wafers_and_are_validated_on_both_kinds(self) -> None:
+        dataset = detector_workload(MAPS, *SMALL).dataset
+        assert not dataset.part("train").labels.any()
+        assert set(dataset.part("val").labels.any(1)) == {True, False}
+
+    def test_answers_are_counted_on_the_threads_asked_for(self) -> None:
+        before, work = torch.get_num_threads(), detector_workload(MAPS, *SMALL)
+        with threads(1):
+            assert torch.get_num_threads() == 1
+            assert answers_per_second(work.detector(), work.dataset.wafers.maps[:32]) > 0
+        assert torch.get_num_threads() == before
+
+
+class TestAupro:
+    def test_its_definition_by_hand(self) -> None:
+        scores, mask = [0.9, 0.5, 0.7, 0.3, 0.2, 0.1], [True, True, False, False, False, False]
+        scored = Scored(np.array([[scores]], np.float32), np.array([[mask]]))
+        by_hand = (0.25 * 0.5 + 0.05 * 1) / 0.3  # half of the region at once, all of it at a rate of 1/4
+        assert aupro_by_definition(scored) == pytest.approx(by_hand, abs=1e-12)
+
+    @pytest.mark.parametrize("ties", [False, True])
+    def test_ours_is_the_definition(self, ties: bool) -> None:
+        scored = simulated_scores(6)
+        scored = scored.rounded() if ties else scored
+        assert closed_form_aupro(scored) == pytest.approx(aupro_by_definition(scored), abs=1e-6)
+        assert all_metrics(scored)["pixel/aupro"] == closed_form_aupro(scored)
+
+    def test_without_anomalib_the_rest_is_measured(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for module in ("anomalib", "anomalib.metrics"):
+            monkeypatch.setitem(sys.modules, module, None)
+        lines = list(SUITES["aupro"](MAPS, 1))
+        assert [(line.what, line.verdict) for line in lines] == [("AUPRO: error", "ok"), ("AUPRO, ties: error", "ok")]
+        assert "`uv pip install --group bench` installs it" in capsys.readouterr().err
+
+    def test_anomalib_finds_the_same(self) -> None:
+        pytest.importorskip("anomalib")
+        scored = simulated_scores(6)
+        assert anomalibs_aupro(scored) == pytest.approx(closed_form_aupro(scored), abs=1e-5)
+        assert [line.what for line in SUITES["aupro"](MAPS, 1)][-2:] == ["AUPRO: speed", "all metrics: speed"]
+
+
 class TestProcesses:
     def test_a_command_that_fails_is_no_measurement(self) -> None:
         with pytest.raises(WaferlabError, match="there is no command 'tarin'"):
@@ -102,6 +209,18 @@ class TestTable:
         assert max(map(len, lines)) <= 80
         assert lines[1].split()[-1] == "ok"
         assert "1.01 (0.95-1.20)" in lines[1]
+
+    @pytest.mark.parametrize(
+        ("values", "text"),
+        [
+            ((4e-16,), "4e-16 s"),
+            ((0.0,), "0.00 s"),
+            ((1.0, 2.0, 3.0), "2.00 (1.00-3.00) s"),
+            ((4000.0,), "4,000 s"),
+        ],
+    )
+    def test_figures_keep_the_digits_they_deserve(self, values: tuple[float, ...], text: str) -> None:
+        assert value(Measurement("", "", values, "s")) == text
 
     def test_the_machine_is_named(self) -> None:
         assert f"{torch.get_num_threads()} torch threads" in machine()

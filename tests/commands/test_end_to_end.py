@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 
 import waferlab
 from waferlab.cli import main
-from waferlab.commands.results import Outcome
 from waferlab.data.simulator import load
 from waferlab.errors import WaferlabError
+from waferlab.experiment.outcome import Outcome
 from waferlab.tracking.run import default_uri
 
 TINY = (
@@ -69,7 +69,7 @@ class TestFinishedRun:
         said = main(["evaluate", f"model={made.run_id}", "dataset=simulated", "dataset.maps=240", f"store={store}"])
         assert said == 0
         student = made.evaluations[0]
-        assert f"{100 * student.metrics['exact_match']:.2f} %" in capsys.readouterr().out
+        assert f" {100 * student.metrics['exact_match']:.2f} " in capsys.readouterr().out
 
     def test_evaluates_on_all_of_a_persons_own_maps(self, outcome: tuple[Outcome, Path], tmp_path: Path) -> None:
         made, store = outcome

@@ -96,7 +96,7 @@ class TestStudent:
             raise WaferlabError("the disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr("waferlab.commands.train.save_model", fails)
+            patched.setattr("waferlab.experiment.mixed_type.save_model", fails)
             with pytest.raises(WaferlabError, match="the disk is full"):
                 waferlab.train(*TINY, "teacher.trainer.max_epochs=1", "trainer.max_epochs=2", f"store={tmp_path}")
         run = the_run(tmp_path, "experiment")

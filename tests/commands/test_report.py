@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from waferlab.commands.compose import checked, compose_overrides
 from waferlab.commands.report import _printed, run, write_report
-from waferlab.config import Config, TrackingConfig
+from waferlab.config import MixedTypeConfig, TrackingConfig
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError, WaferlabError
+from waferlab.experiment.compose import checked, compose_overrides
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
 from waferlab.tracking.run import Tracker
@@ -66,14 +66,14 @@ class TestRows:
         for seed, accuracy in enumerate((0.90, 0.92, 0.97)):
             log(tracker, {"student": accuracy}, seed=seed, claim=93.33, reach=94.5)
         row = table(tracker)["net1"]
-        assert row.exact_match.mean == pytest.approx(0.93)
-        assert row.exact_match.deviation == pytest.approx(0.036055512754)
-        assert row.macro_f1.mean == pytest.approx(0.465)
+        assert row.metrics["exact_match"].mean == pytest.approx(0.93)
+        assert row.metrics["exact_match"].deviation == pytest.approx(0.036055512754)
+        assert row.metrics["macro_f1"].mean == pytest.approx(0.465)
         assert (row.seeds, row.parameters, row.bytes, row.claim, row.reach) == (3, 250, 1000, 93.33, 94.5)
 
     def test_one_seed_has_no_deviation(self, tracker: Tracker) -> None:
         log(tracker, {"student": 0.9})
-        assert table(tracker)["net1"].exact_match == Spread(0.9, None)
+        assert table(tracker)["net1"].metrics["exact_match"] == Spread(0.9, None)
 
     def test_of_a_seed_the_newest_finished_run_counts(self, tracker: Tracker) -> None:
         log(tracker, {"student": 0.5}, seed=1)
@@ -81,13 +81,13 @@ class TestRows:
         failed = log(tracker, {"student": 0.1}, seed=1)
         tracker.client.set_terminated(failed, "FAILED")
         row = table(tracker)["net1"]
-        assert (row.seeds, row.exact_match.mean) == (1, 0.9)
+        assert (row.seeds, row.metrics["exact_match"].mean) == (1, 0.9)
 
     def test_students_of_one_teacher_give_it_one_row_without_their_claim(self, tracker: Tracker) -> None:
         for seed in (0, 1):
             log(tracker, {"student": 0.9, "teacher": 0.98}, seed=seed, claim=93, **{"teacher.file": "a"})
         teacher = table(tracker)["teacher"]
-        assert (teacher.seeds, teacher.exact_match, teacher.claim) == (1, Spread(0.98, None), None)
+        assert (teacher.seeds, teacher.metrics["exact_match"], teacher.claim) == (1, Spread(0.98, None), None)
 
     def test_a_teacher_that_is_an_arm_has_one_row_with_its_claim(self, tracker: Tracker) -> None:
         log(tracker, {"teacher": 0.98}, arm="teacher", claim=98, **{"teacher.file": "a"})
@@ -123,7 +123,7 @@ class TestEvaluations:
         runs = [found for found in read_study(tracker, "small") if found.data[0] == "mixedwm38"]
         assert [(found.arm, found.seed) for found in runs] == [("simulated", "3"), ("simulated", "4")]
         assert {found.epochs for found in runs} == {30}
-        assert rows(runs)[0].exact_match.mean == pytest.approx(0.835)
+        assert rows(runs)[0].metrics["exact_match"].mean == pytest.approx(0.835)
 
     def test_an_evaluated_teacher_has_the_seed_and_epochs_of_its_training(self, tracker: Tracker) -> None:
         training = log(tracker, {}, role="teacher", seed=5)
@@ -170,12 +170,12 @@ class TestFiles:
         assert [path.name for path in written] == ["results.md", "accuracy_by_size.png"]
 
     def test_the_printed_table_fits_80_columns(self) -> None:
-        spread = Spread(0.98765, 0.01234)
+        spread = {"exact_match": Spread(0.98765, 0.01234), "macro_f1": Spread(0.98765, 0.01234)}
         console = Console(width=200, record=True, file=StringIO())
-        console.print(_printed("small", [Row("compact_248kb", 3, spread, spread, 11_180_616, 44_737_352, 93.33, 94.5)]))
+        console.print(_printed("small", [Row("compact_248kb", 3, spread, 11_180_616, 44_737_352, 93.33, 94.5)]))
         lines = [line.rstrip() for line in console.export_text().splitlines()]
         assert max(map(len, lines)) <= 80
-        assert "98.77 ± 1.23" in lines[-1]
+        assert "98.77±1.23" in lines[-1]
 
     def test_the_command_writes_into_its_output_folder(
         self, tracker: Tracker, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -186,6 +186,56 @@ class TestFiles:
         run(compose_overrides("report", overrides))
         assert (tmp_path / "results.md").is_file()
         assert "90.00" in capsys.readouterr().out
+
+
+class TestDetectors:
+    FOUND = {"image/auroc": 0.98, "pixel/auroc": 0.97, "pixel/aupr": 0.96, "pixel/aupro": 0.95, "pixel/f1": 0.94}
+
+    def detected(self, tracker: Tracker, seed: int, mask: str = "fail", arm: str = "wm811k") -> None:
+        tags = {"study": "found", "arm": arm, "network": "detector", "role": "experiment", "mask": mask}
+        with tracker.run("made", tags | DATA) as opened:
+            opened.parameters({"seed": seed, "teacher": {"seed": 0}})
+            for name, worse in (("detector", 0.01 * seed), ("teacher", 0.1), ("fail_share", 0.4)):
+                values = {metric: value - worse for metric, value in self.FOUND.items()} | {"parameters": 10}
+                opened.metrics({f"test/{name}/{metric}": value for metric, value in values.items()})
+                if name != "fail_share":
+                    opened.metrics({f"test/{name}/bytes": 1000})
+
+    def test_have_the_metrics_of_wafers_and_dies_beside_the_trivial_scores(
+        self, tracker: Tracker, tmp_path: Path
+    ) -> None:
+        for seed in (0, 1):
+            self.detected(tracker, seed)
+        table, figure = write_report("found", read_study(tracker, "found"), tmp_path)
+        text = table.read_text()
+        assert "|  | n | image AUROC | AUROC | AUPR | AUPRO | F1 | parameters | bytes |" in text
+        assert "| wm811k | 2 | 97.50 ± 0.71 | 96.50 ± 0.71 |" in text
+        assert "| fail share |  | 58.00 | 57.00 |" in text
+        assert figure.name == "auroc_by_arm.png"
+
+    def test_have_a_table_for_each_mask(self, tracker: Tracker, tmp_path: Path) -> None:
+        for mask in ("fail", "pattern"):
+            self.detected(tracker, 0, mask)
+        text = write_report("found", read_study(tracker, "found"), tmp_path)[0].read_text()
+        assert "## mixedwm38, mask fail" in text
+        assert "## mixedwm38, mask pattern" in text
+
+    def test_say_how_well_a_withheld_pattern_is_found(self, tracker: Tracker, tmp_path: Path) -> None:
+        tags = {"study": "unseen", "network": "detector", "role": "experiment", "dataset.withheld": "Scratch"} | DATA
+        with tracker.run("made", tags) as opened:
+            for name, auroc in (("detector", 0.9), ("teacher", 0.7), ("fail_share", 0.3), ("fail_density", 0.8)):
+                values = {"image/auroc/Scratch": auroc, "image/auroc": 0.99, "parameters": 1}
+                opened.metrics({f"test/{name}/{metric}": value for metric, value in values.items()})
+        text = write_report("unseen", read_study(tracker, "unseen"), tmp_path)[0].read_text()
+        assert "| Scratch (mixedwm38) | 90.00 | 70.00 | 80.00 (fail density) |" in text
+
+    def test_are_printed_in_80_columns(self) -> None:
+        spread = {metric: Spread(value, 0.01234) for metric, value in self.FOUND.items()}
+        console = Console(width=200, record=True, file=StringIO())
+        console.print(_printed("found", [Row("density_at_fails", 3, spread, 11_180_616, 44_737_352)]))
+        lines = [line.rstrip() for line in console.export_text().splitlines()]
+        assert max(map(len, lines)) <= 80
+        assert lines[-1].startswith("density at fails ")
 
 
 class TestMistakes:
@@ -206,8 +256,8 @@ class TestMistakes:
 class TestPresets:
     ARMS = ("teacher", "net1", "net2", "compact_248kb", "compact_21kb")
 
-    def composed(self, experiment: str) -> Config:
-        return checked(Config, compose_overrides("train", [f"experiment={experiment}"]))
+    def composed(self, experiment: str) -> MixedTypeConfig:
+        return checked(MixedTypeConfig, compose_overrides("train", [f"experiment={experiment}"]))
 
     @pytest.mark.parametrize("arm", ARMS)
     def test_all_arms_of_mixed_type_kd_share_the_teacher_of_mixedwm38(self, arm: str) -> None:

@@ -8,12 +8,16 @@ import pytest
 
 import waferlab
 from waferlab.cli import main
-from waferlab.commands.results import typed
 from waferlab.data.simulator import load
 from waferlab.errors import ConfigError, WaferlabError
+from waferlab.experiment.outcome import typed
 from waferlab.tracking.run import default_uri
 
 SMALL = ("distillation=supervised", "trainer.max_epochs=1")
+ANOMALY = (
+    *("backbone=timm", "backbone.name=test_resnet", "pyramid.levels=[0,1]", "teacher.training=none"),
+    "trainer.max_epochs=1",
+)
 COMPACT = ("dataset.maps=240", "student=compact", "student.width=8", "student.depths=[1,1,1]", *SMALL)
 
 
@@ -70,7 +74,7 @@ class TestNext:
         np.savez(person / "real.npz", arr_0=wafers.maps, arr_1=wafers.labels)
         preset = ["experiment=mixedwm38", "dataset.path=real.npz", "student=net2", *SMALL]
         with monkeypatch.context() as patched:
-            patched.setattr("waferlab.commands.train.save_model", fails)
+            patched.setattr("waferlab.experiment.mixed_type.save_model", fails)
             assert main(["train", *preset]) == 1
         (run,) = (person / "store" / "runs").glob("*/")
         assert main(["train", f"resume={run.name}"]) == 0
@@ -78,6 +82,32 @@ class TestNext:
         assert evaluate[2:] == ["dataset=mixedwm38", "dataset.path=real.npz", "average_views=true"]
         assert sweep[2:4] == evaluate[2:4]
         assert main(evaluate) == 0
+
+    @pytest.mark.parametrize(
+        ("data", "evaluated"),
+        [
+            (["dataset.maps=240"], ["dataset=half_normal", "dataset.maps=240", "mask=exact", "dataset.seed=2"]),
+            (["dataset=arrays", "dataset.path=my maps.npz", "task.mask=fail"], ["mask=pattern"]),
+        ],
+        ids=["simulated", "arrays"],
+    )
+    def test_runs_as_printed_after_anomaly_detection_too(
+        self, data: list[str], evaluated: list[str], person: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        typed_ones = ["task=anomaly", *data, *ANOMALY, f"store={person / 'a store'}"]
+        assert main(["train", *typed_ones]) == 0
+        _, evaluate, sweep = suggested(capsys.readouterr().out)
+        assert {*evaluated} <= {*evaluate}
+        assert main(evaluate) == 0
+        again = capsys.readouterr()
+        assert "may have seen" not in again.err
+        assert "image AUROC" in again.out
+        (_, once_more) = suggested(again.out)
+        assert not any(word.startswith("dataset.path=$") for word in once_more)
+        assert main(once_more) == 0
+        assert sweep[:2] == ["train", "-m"]
+        assert {*typed_ones, "seed=1,2"} <= {*sweep}
+        assert main(sweep) == 0
 
     def test_imports_a_network_of_ones_own(
         self, person: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -7,11 +7,13 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from waferlab.commands.compose import checked, compose_overrides
 from waferlab.conf_folder import config_folder
-from waferlab.config import Component, Config, ModelConfig, Schema, check
+from waferlab.config import AnomalyConfig, ExperimentConfig, MixedTypeConfig, ModelConfig, check
 from waferlab.errors import ConfigError
+from waferlab.experiment.compose import checked, compose_overrides, configuration
 from waferlab.models.classifier import Classifier
+from waferlab.models.detector import build_detector
+from waferlab.schema import Component, Schema
 from waferlab.wafer import DEFECTS
 
 CONF = config_folder()
@@ -24,8 +26,12 @@ OPTIONS = [file for file in FILES if "/" in file and not file.startswith("hydra/
 MISSING = {
     "backbone/timm": ["backbone.name=lcnet_035"],
     "student/timm": ["student.name=lcnet_035"],
+    "attention/timm": ["attention.module.name=eca"],
+    "attention/trained": ["attention.module={_target_:waferlab.models.attention.DualAttention}"],
     "dataset/arrays": ["dataset.path=maps.npz"],
+    "dataset/maps": ["dataset.path=maps.npz"],
     "evaluate": ["model=model.safetensors"],
+    "predict": ["model=model.safetensors", "dataset.path=maps.npz"],
     "report": ["study=mixed_type_kd"],
 }
 #: Options of groups that have another place than their group's name.
@@ -54,13 +60,19 @@ def own(file: str) -> list[str]:
     return [f"{PLACES.get(file, group)}={option}", *MISSING.get(file, [])]
 
 
-def schema_of(command: str) -> type[Schema]:
-    """What a command checks its configuration against."""
+def task_of(file: str) -> list[str]:
+    """The override that selects the task that an option is for, where its comment names one."""
+    tasks = [override for override in commands_of(file)[0][1] if override.startswith("task=")]
+    return [] if file.startswith("task/") else tasks
+
+
+def parsed(command: str, composed: DictConfig) -> Schema:
+    """The configuration as its command takes it."""
     if command == "train":
-        return Config
+        return configuration(composed)
     module = pytest.importorskip(f"waferlab.commands.{command}", exc_type=ModuleNotFoundError)
     schema: type[Schema] = getattr(module, f"{command.capitalize()}Config")
-    return schema
+    return checked(schema, composed)
 
 
 def compose(command: str, overrides: list[str]) -> DictConfig:
@@ -70,16 +82,21 @@ def compose(command: str, overrides: list[str]) -> DictConfig:
     return compose_overrides(command, [*overrides, *absent])
 
 
-def build_parts(config: Config) -> None:
-    """Build everything that needs no data, without memory for weights."""
+def build_parts(config: ExperimentConfig) -> None:
+    """Check, and build everything that needs no data, without memory for weights."""
+    check(config)
     config.distillation.build("distillation")
-    for path, fit in (("", config.fit), ("teacher.", config.teacher)):
+    for path, fit in config.fits:
         fit.optimizer.build(f"{path}optimizer", params=[torch.nn.Parameter(torch.zeros(2))])
         assert 0 <= fit.schedule.build(f"{path}schedule")(0.5) <= 1
-    for path, network in (("backbone", config.backbone), ("student", config.student)):
-        if network is not None:
-            with torch.device("meta"):
-                Classifier(without_weights(network), DEFECTS, (52, 52), path)
+    networks = {"backbone": config.backbone}
+    if isinstance(config, MixedTypeConfig) and config.student is not None:
+        networks["student"] = config.student
+    with torch.device("meta"):
+        for path, network in networks.items():
+            Classifier(without_weights(network), DEFECTS, (52, 52), path)
+        if isinstance(config, AnomalyConfig):
+            build_detector(config.detector, DEFECTS, (52, 52))
 
 
 def without_weights(network: ModelConfig) -> ModelConfig:
@@ -88,9 +105,9 @@ def without_weights(network: ModelConfig) -> ModelConfig:
 
 def verify(command: str, overrides: list[str]) -> None:
     """Compose, check against the schema and the signatures, and build."""
-    config = checked(schema_of(command), compose(command, overrides))
-    if isinstance(config, Config):
-        build_parts(check(config))
+    config = parsed(command, compose(command, overrides))
+    if isinstance(config, ExperimentConfig):
+        build_parts(config)
     for name in type(config).model_fields:
         part = getattr(config, name)
         if type(part) is Component:
@@ -110,7 +127,7 @@ def test_each_command_composes_as_it_stands(command: str) -> None:
 @pytest.mark.parametrize("file", OPTIONS)
 def test_each_option_composes_by_its_name_alone(file: str) -> None:
     command = commands_of(file)[0][0]
-    verify(command, own(file))
+    verify(command, [*task_of(file), *own(file)])
 
 
 @pytest.mark.parametrize("file", [*COMMANDS, *OPTIONS])
@@ -129,11 +146,11 @@ def test_each_file_opens_with_a_command_that_works_and_uses_it(file: str) -> Non
 @pytest.mark.parametrize("option", [file for file in OPTIONS if file.startswith(("optimizer/", "schedule/"))])
 def test_optimizers_and_schedules_serve_teachers_too(option: str) -> None:
     group, _, name = option.partition("/")
-    config = checked(Config, compose("train", [f"{group}@teacher.{group}={name}"]))
+    config = configuration(compose("train", [f"{group}@teacher.{group}={name}"]))
     expected = OmegaConf.load(CONF / f"{option}.yaml")
     assert isinstance(expected, DictConfig)
     assert getattr(config.teacher, group).target == expected["_target_"]
-    build_parts(check(config))
+    build_parts(config)
 
 
 @pytest.mark.parametrize("dataset", [file for file in OPTIONS if file.startswith("dataset/")])
@@ -144,10 +161,10 @@ def test_every_command_on_data_takes_every_data_set(command: str, dataset: str) 
 
 @pytest.mark.parametrize("file", MISSING)
 def test_missing_values_are_named(file: str) -> None:
-    command, overrides = ("train", own(file)[:1]) if "/" in file else (file, [])
-    key = MISSING[file][0].partition("=")[0]
-    with pytest.raises(ConfigError, match=f"^{re.escape(key)}: "):
-        checked(schema_of(command), compose_overrides(command, overrides))
+    command, overrides = ("train", [*task_of(file), own(file)[0]]) if "/" in file else (file, [])
+    keys = "|".join(re.escape(value.partition("=")[0]) for value in MISSING[file])
+    with pytest.raises(ConfigError, match=f"^({keys}): "):
+        parsed(command, compose_overrides(command, overrides))
 
 
 def test_runs_and_sweeps_write_below_the_folder_they_are_started_in() -> None:

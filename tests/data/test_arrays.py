@@ -239,3 +239,12 @@ def test_a_path_without_data_is_named(tmp_path: Path) -> None:
     (tmp_path / "maps.txt").write_text("0 1 2")
     with pytest.raises(WaferlabError, match=r"maps\.txt is no npz file"):
         arrays.load(str(tmp_path / "maps.txt"))
+
+
+@pytest.mark.parametrize("spelled", ["normal", "NORMAL", "Normal"])
+def test_normal_wafers_are_known_however_the_word_is_spelled(spelled: str, tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).integers(0, 3, (4, 6, 6), np.uint8)
+    np.savez(tmp_path / "mine.npz", maps=maps, labels=np.array([spelled, "Loc", spelled, "Loc"]))
+    wafers = arrays.load(str(tmp_path / "mine.npz")).wafers
+    assert wafers.classes == ("Loc",)
+    assert wafers.labels[:, 0].tolist() == [0, 1, 0, 1]

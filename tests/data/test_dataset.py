@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from waferlab.data.dataset import Dataset, Wafers, digest
+from waferlab.errors import ConfigError
 
 
 @pytest.fixture
@@ -26,6 +27,21 @@ def test_parts_hold_their_maps_in_the_sources_order(dataset: Dataset) -> None:
 
 def test_what_is_left_out_is_in_no_part(dataset: Dataset) -> None:
     assert sum(len(dataset.part(part)) for part in ("train", "val", "test")) == 5  # type: ignore[arg-type]
+
+
+def test_withheld_defects_are_left_out_of_training_and_validation_only(dataset: Dataset) -> None:
+    shown = dataset.withholding(["b"])
+    for part in ("train", "val"):
+        assert not shown.part(part).labels[:, 1].any()  # type: ignore[arg-type]
+        before = dataset.part(part).labels  # type: ignore[arg-type]
+        assert len(shown.part(part)) == (before[:, 1] == 0).sum()  # type: ignore[arg-type]
+    np.testing.assert_array_equal(shown.part("test").maps, dataset.part("test").maps)
+    assert shown.facts["withheld"] == "b"
+
+
+def test_a_withheld_defect_that_no_wafer_could_have_is_refused(dataset: Dataset) -> None:
+    with pytest.raises(ConfigError, match="withhold: c: made knows a, b"):
+        dataset.withholding(["c"])
 
 
 def test_size_is_height_and_width(dataset: Dataset) -> None:

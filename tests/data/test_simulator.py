@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from waferlab.data.dataset import Wafers, digest
+from waferlab.data.dataset import Dataset, Wafers, digest
 from waferlab.data.simulator import WaferParams, load, simulate
 from waferlab.errors import WaferlabError
 from waferlab.wafer import DEFECTS, FAIL, NO_DIE, PASS, pattern_labels
@@ -183,6 +183,94 @@ def test_load_spreads_the_patterns_evenly_and_splits_them() -> None:
     assert [len(dataset.part(part)) for part in ("train", "val", "test")] == [380, 190, 190]
     assert dataset.fingerprint == load(maps=760, size=20, fractions=(0.5, 0.25, 0.25)).fingerprint
     assert dataset.fingerprint != load(maps=760, size=20, fractions=(0.5, 0.25, 0.25), seed=1).fingerprint
+
+
+SIZES = ((12, 20), (20, 20), (26, 23))
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return load(maps=400, size=26, sizes=SIZES, seed=2)
+
+
+class TestManySizes:
+    """Wafers of several sizes, each in the middle of one grid."""
+
+    def test_sizes_come_as_often_as_each_other_whatever_the_defect(self, dataset: Dataset) -> None:
+        shapes = dataset.wafers.own_sizes().shapes
+        sizes, which, counts = np.unique(shapes, axis=0, return_inverse=True, return_counts=True)
+        assert sizes.tolist() == [list(size) for size in SIZES]
+        assert np.ptp(counts) <= 1
+        for defect in dataset.wafers.labels.T:
+            assert set(which[defect > 0]) == {0, 1, 2}
+
+    def test_their_sizes_are_facts_of_the_data(self, dataset: Dataset) -> None:
+        assert dataset.facts["size"] == "26x26"
+        assert dataset.facts["sizes"] == "12x20, 20x20, 26x23"
+
+    def test_each_lies_die_by_die_in_the_middle_with_nothing_around_it(self, dataset: Dataset) -> None:
+        wafers = dataset.wafers
+        assert wafers.size == (26, 26)
+        for shown, own in zip(wafers.maps, wafers.own_sizes(), strict=True):
+            free = 26 - np.array(own.shape)
+            assert np.array_equal(shown, np.pad(own, [(space // 2, space - space // 2) for space in free]))
+
+    def test_each_is_a_wafer_of_its_size(self, dataset: Dataset) -> None:
+        discs = {size: simulate(np.zeros((1, 8), np.uint8), size).maps[0] > NO_DIE for size in SIZES}
+        for own in dataset.wafers.own_sizes():
+            assert np.array_equal(own > NO_DIE, discs[own.shape])
+
+    def test_masks_lie_where_the_dies_do(self, dataset: Dataset) -> None:
+        wafers = dataset.wafers
+        assert wafers.masks is not None
+        assert (wafers.maps[wafers.masks > 0] == FAIL).all()
+        np.testing.assert_array_equal(killed(wafers).any(axis=(2, 3)), wafers.labels.astype(bool))
+
+    def test_without_background_the_masks_are_the_fails(self) -> None:
+        wafers = load(maps=100, size=26, sizes=SIZES, background=(0, 0)).wafers
+        assert wafers.masks is not None
+        np.testing.assert_array_equal(wafers.maps == FAIL, wafers.masks > 0)
+
+    def test_masks_shrink_as_the_maps_do(self) -> None:
+        wafers = load(maps=100, size=26, sizes=[(40, 44), (20, 20)], background=(0, 0)).wafers
+        assert wafers.masks is not None
+        np.testing.assert_array_equal(wafers.maps == FAIL, wafers.masks > 0)
+        large = wafers.own_sizes().shapes[:, 0] == 40
+        assert (wafers.maps[large] > NO_DIE).any(axis=(0, 1)).sum() >= 25, "as wide as the grid"
+        assert (wafers.maps[large] > NO_DIE).any(axis=(0, 2)).sum() <= 24, "but not as high"
+
+    def test_the_seed_determines_everything(self, dataset: Dataset) -> None:
+        again, other = (load(maps=400, size=26, sizes=SIZES, seed=seed) for seed in (2, 3))
+        assert again.fingerprint == dataset.fingerprint != other.fingerprint
+        own = [list(each.wafers.own_sizes()) for each in (dataset, again)]
+        assert all(np.array_equal(one, same) for one, same in zip(*own, strict=True))
+        np.testing.assert_array_equal(again.wafers.masks, dataset.wafers.masks)  # type: ignore[arg-type]
+
+    def test_no_two_sizes_draw_the_same_wafer(self) -> None:
+        twins = load(maps=76, size=20, sizes=[(20, 20), (20, 20)], normal_share=0.9).wafers
+        assert len(np.unique(twins.maps.reshape(len(twins), -1), axis=0)) == len(twins)
+
+    def test_labels_and_split_are_cut_as_for_one_size(self, dataset: Dataset) -> None:
+        one_size = load(maps=400, size=26, seed=2)
+        np.testing.assert_array_equal(dataset.wafers.labels, one_size.wafers.labels)
+        assert (dataset.split >= 0).all()
+        for part in ("train", "val", "test"):
+            labels = [each.part(part).labels for each in (dataset, one_size)]  # type: ignore[arg-type]
+            np.testing.assert_array_equal(*[np.sort(rows @ 2 ** np.arange(8)) for rows in labels])
+
+    def test_parts_keep_the_wafers_own_sizes(self, dataset: Dataset) -> None:
+        part = dataset.part("val")
+        for own, row in zip(part.own_sizes(), np.flatnonzero(dataset.split == 1), strict=True):
+            assert np.array_equal(own, dataset.wafers.own_sizes()[int(row)])
+
+    def test_more_sizes_than_wafers_leave_some_out(self) -> None:
+        sizes = [(20 + place, 20) for place in range(50)]
+        wafers = load(maps=38, size=70, sizes=sizes).wafers
+        assert sorted(wafers.own_sizes().shapes[:, 0]) == list(range(20, 58))
+
+    def test_a_size_too_small_is_named(self) -> None:
+        with pytest.raises(WaferlabError, match="size is 8x20"):
+            load(maps=38, sizes=[(20, 20), (8, 20)])
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from waferlab.commands.compose import compose_overrides, configuration
-from waferlab.commands.training import Experiment, Place, make_model
 from waferlab.config import ModelConfig
 from waferlab.data.batches import Batch
 from waferlab.data.dataset import Dataset
 from waferlab.distillation.losses import Distillation, Hinton, LogitDistillation, Supervised
-from waferlab.distillation.teacher_store import TeacherStore
+from waferlab.experiment.compose import compose_overrides, configuration
+from waferlab.experiment.networks import Place, fit_classifier, make_model
+from waferlab.experiment.teachers import Teachers
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
 from waferlab.tasks.mixed_type import MixedType
@@ -40,13 +40,13 @@ def trained_student(dataset: Dataset, store: Path, *overrides: str) -> dict[str,
     config = configuration(compose_overrides("train", [*small, *model_and_store, *overrides]))
     loss = config.distillation.build("distillation")
     tracker = Tracker(config.tracking, config.store)
-    experiment = Experiment(config, dataset, tracker, TeacherStore(store / "teachers"))
+    teachers = Teachers(config, dataset, tracker)
     assert config.student is not None
     student = make_model(config.student, dataset, tracker, "student", config.seed)
     with tracker.run("test", {}) as run:
-        experiment.fit(
-            student, loss, config.fit, config.seed, experiment.teacher(), Place(run, store / "training", "student")
-        )
+        place = Place(run, store / "training", "student")
+        answers = teachers.answers(teachers.get(), every_view=True)
+        fit_classifier(student, loss, config.fit, config.seed, dataset, answers, place)
     return student.state_dict()
 
 

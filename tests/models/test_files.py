@@ -16,12 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from waferlab.config import Component, ModelConfig
+from waferlab.config import ModelConfig
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier, predict_logits
-from waferlab.models.files import _layout, is_model_file, load_model, require_saveable, save_model, write_whole
+from waferlab.models.files import _layout, is_model_file, load_model, require_saveable, save_model
+from waferlab.schema import Component
 from waferlab.wafer import DEFECTS
+from waferlab.whole_file import write_whole
 
 STUDENTS = "waferlab.models.students"
 BACKBONES = "waferlab.models.backbones"

@@ -8,12 +8,12 @@ import pytest
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from waferlab.commands.compose import compose_overrides, configuration
 from waferlab.config import FitConfig
 from waferlab.data.batches import Batch, Batches
 from waferlab.data.dataset import Dataset
 from waferlab.distillation.losses import Supervised
 from waferlab.errors import ConfigError, WaferlabError
+from waferlab.experiment.compose import compose_overrides, configuration
 from waferlab.metrics.multilabel import multilabel_metrics
 from waferlab.models.classifier import Classifier, predict_logits
 from waferlab.tasks.fit import Fitted, device_of, fit

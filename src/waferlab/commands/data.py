@@ -1,20 +1,27 @@
 """``waferlab data``: what a data set holds, and how it is split."""
 
+from pathlib import Path
+
 import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from waferlab.commands.compose import checked
-from waferlab.config import Component, Schema
 from waferlab.data.dataset import PARTS, Dataset
+from waferlab.experiment.compose import checked
+from waferlab.schema import Component, Schema
 from waferlab.wafer import FAIL, NO_DIE, pattern_name, pattern_order
 
 
 class DataConfig(Schema):
-    """Which data set to describe."""
+    """Which data set to describe.
+
+    Attributes:
+        store: where a data set may keep what it made of its file.
+    """
 
     dataset: Component
+    store: Path
 
 
 def run(composed: DictConfig) -> None:

@@ -1,40 +1,55 @@
 """``waferlab evaluate``: a trained model on the test part of any data set, with the same metrics as its training."""
 
-import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from pydantic import Field
 
-from waferlab.commands.compose import checked, command_line, compose_overrides
-from waferlab.commands.results import Outcome, print_outcome, record
-from waferlab.commands.training import dataset_tags, model_reference, require_match
-from waferlab.config import Component, Schema, TrackingConfig
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError
+from waferlab.experiment import anomaly, classification
+from waferlab.experiment.compose import checked, command_line, compose_overrides
+from waferlab.experiment.networks import TrainedModel, require_match
+from waferlab.experiment.outcome import Outcome, print_outcome
+from waferlab.experiment.teachers import dataset_tags
 from waferlab.models.classifier import Classifier
-from waferlab.models.files import load_model
-from waferlab.tasks.evaluation import evaluate_baselines, evaluate_model
+from waferlab.models.detector import Detector
+from waferlab.models.supervised import SupervisedDetector
+from waferlab.schema import Component
+from waferlab.tasks.classification import evaluate_baselines, evaluate_model
+from waferlab.tasks.detection import (
+    Detected,
+    WithTruth,
+    choose_thresholds,
+    evaluate_detector,
+    evaluate_supervised,
+    evaluate_trivial_scores,
+)
+from waferlab.tasks.evaluation import Evaluation
 from waferlab.tracking.run import EVALUATION, Tracker
 
 
-class EvaluateConfig(Schema):
+class EvaluateConfig(TrainedModel):
     """What to evaluate, on what.
 
     Attributes:
-        model: an MLflow run id or model file.
-        average_views: judge it by the mean of its logits over the dihedral views.
-        modules: of your own networks, imported before the model is read.
+        average_views: judge a classifier by the mean of its logits over the dihedral views.
+        detect: judge a classifier as a detector of any defect.
+        mask: for detectors: which dies of an abnormal wafer are abnormal.
+        aupro_limit: false positive rate up to which the per-region overlap is integrated.
+        dataset: whose test part it is evaluated on.
+        score: another score for a detector, calibrated on the normal wafers of the training part, or None for its own.
     """
 
-    model: str
     average_views: bool
-    modules: list[str]
+    detect: bool
+    mask: Literal["exact", "fail", "pattern"]
+    aupro_limit: float = Field(gt=0, le=1)
     dataset: Component
-    tracking: TrackingConfig
-    store: Path
+    score: Component | None = None
 
 
 def run(composed: DictConfig) -> None:
@@ -49,13 +64,12 @@ def evaluate_overrides(overrides: Sequence[str]) -> Outcome:
     return evaluate(checked(EvaluateConfig, compose_overrides("evaluate", overrides)), command)
 
 
-def load_overrides(model: str, overrides: Sequence[str]) -> Classifier:
+def load_overrides(model: str, overrides: Sequence[str]) -> Classifier | Detector:
     """The model that ``waferlab evaluate model=MODEL OVERRIDES`` would evaluate."""
     composed = compose_overrides("evaluate", overrides)
     composed.model = model
     config = checked(EvaluateConfig, composed)
-    _import_modules(config)
-    return load_model(model_reference(config.model, Tracker(config.tracking, config.store)))
+    return config.read(Tracker(config.tracking, config.store))[1]
 
 
 def evaluate(config: EvaluateConfig, command: str) -> Outcome:
@@ -65,33 +79,58 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         ConfigError: the configuration doesn't fit the data source it names, or a module can't be imported.
         WaferlabError: the model can't be read or isn't for this data.
     """
-    _import_modules(config)
     config.dataset.checked("dataset")
+    if config.score is not None:
+        config.score.checked("score")
     tracker = Tracker(config.tracking, config.store)
-    file = model_reference(config.model, tracker)
-    model = load_model(file)
+    file, model = config.read(tracker)
     dataset: Dataset = config.dataset.build("dataset")
     dataset.require("test")
     require_match(model, dataset, f"model={config.model}")
+    if config.score is not None and not isinstance(model, Detector):
+        raise ConfigError("score: only detectors have one; a classifier's score is how sure it is of any defect")
     _warn_of_seen_maps(dataset, config.model, tracker)
     tags = {"role": EVALUATION, "model": config.model, "command": command, **dataset_tags(dataset)}
     with tracker.run(f"evaluate {dataset.name}", {**tags, **config.tracking.tags}) as opened:
         opened.parameters(config.model_dump(mode="json", by_alias=True))
-        test = dataset.part("test")
-        network = evaluate_model("model", model, test, file.stat().st_size, config.average_views)
-        evaluations = [network, *evaluate_baselines(dataset)]
-        figures = record(opened, evaluations, test, config.store / "runs" / opened.id / "figures")
+        folder, size = config.store / "runs" / opened.id / "figures", file.stat().st_size
+        evaluations: Sequence[Evaluation]
+        if isinstance(model, Classifier) and not config.detect:
+            columns, following = classification.COLUMNS, classification.NEXT
+            classified = [
+                evaluate_model("model", model, dataset.part("test"), size, config.average_views),
+                *evaluate_baselines(dataset),
+            ]
+            figures = classification.record(opened, classified, dataset.part("test"), folder)
+            evaluations = classified
+        else:
+            opened.tags({"mask": config.mask})
+            columns, following = anomaly.COLUMNS, anomaly.following(config.mask)
+            detected = _detect(model, dataset, config, size)
+            figures = anomaly.record(opened, detected, WithTruth.of(dataset.part("test"), config.mask), folder)
+            evaluations = detected
     return Outcome(
-        opened.id, command, command, dataset.facts, model.config.target, evaluations, figures, config.model, file
-    )
+        run_id=opened.id, command=command, begun_by=command, facts=dataset.facts, modules=config.modules,
+        following=following, wafers=len(dataset.part("test")), columns=columns, evaluations=evaluations,
+        figures=figures, model=config.model, model_file=file,
+    )  # fmt: skip
 
 
-def _import_modules(config: EvaluateConfig) -> None:
-    for module in config.modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ConfigError(f"modules: {module} can't be imported ({error})") from error
+def _detect(model: Classifier | Detector, dataset: Dataset, config: EvaluateConfig, file_bytes: int) -> list[Detected]:
+    """The model and the trivial scores on the test part, all with thresholds from validation, where there is one."""
+    val, test = (WithTruth.of(dataset.part(part), config.mask) for part in ("val", "test"))
+    limit = config.aupro_limit
+    if isinstance(model, Classifier):
+        found = evaluate_supervised("model", SupervisedDetector(model), val, test, file_bytes, limit)
+    else:
+        if config.score is not None:
+            dataset.require("train", "val")
+            model.use(config.score.build("score"))
+            model.calibrate(dataset.part("train").normal().maps)
+        if len(val.wafers):
+            choose_thresholds(model, val)
+        found = evaluate_detector("model", model, test, file_bytes, limit)
+    return [found, *evaluate_trivial_scores(val, test, limit)]
 
 
 def _warn_of_seen_maps(dataset: Dataset, model: str, tracker: Tracker) -> None:

@@ -2,8 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -11,18 +13,29 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from waferlab.commands.compose import checked
-from waferlab.config import Schema, TrackingConfig
-from waferlab.tracking.figures import SERIES, VERMILION, save
+from waferlab.config import TrackingConfig
+from waferlab.experiment.compose import checked
+from waferlab.schema import Schema
+from waferlab.tracking.figures import save
 from waferlab.tracking.run import Tracker
-from waferlab.tracking.study import Row, Spread, StudyRun, by_data, read_study, rows
+from waferlab.tracking.study import NETWORKS, Row, Spread, StudyRun, by_data, read_study, rows, unseen
+from waferlab.tracking.study_figures import accuracy_by_size, auroc_by_arm
 
-COLUMNS = ("", "n", "exact match", "macro F1", "parameters", "bytes", "paper", "reach")
-TABLE, FIGURE = "results.md", "accuracy_by_size"
+TABLE = "results.md"
+#: The metrics of a table, by what its rows are: classifiers, or detectors.
+CLASSIFIED: Final = {"exact_match": "exact match", "macro_f1": "macro F1"}
+DETECTED: Final = {
+    "image/auroc": "image AUROC",
+    "pixel/auroc": "AUROC",
+    "pixel/aupr": "AUPR",
+    "pixel/aupro": "AUPRO",
+    "pixel/f1": "F1",
+}
 EXPLANATION = (
-    "Exact match: all bits of a map are right; with macro F1, paper and reach in percent. Mean ± sample standard "
-    "deviation over n seeds. Paper: the published figure. Reach: what the study set out for. Bytes: the model file "
-    "in fp32."
+    "Metrics, paper and reach in percent. Mean ± sample standard deviation over n seeds. Paper: the published figure. "
+    "Reach: what the study set out for. Bytes: the model file in fp32. Exact match: all bits of a map are right. Image "
+    "AUROC is of wafers; AUROC, AUPR, AUPRO and F1 (at the threshold chosen on validation) are of dies, those that the "
+    "mask calls abnormal."
 )
 #: Overrides that say where things lie; they change no result.
 _PLACES = re.compile(r"\+{0,2}(?:store|tracking\.uri|dataset\.path|hydra\.\S+?)=")
@@ -50,15 +63,13 @@ def run(composed: DictConfig) -> None:
 
 def write_report(study: str, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
     """Write ``results.md`` and, where there are sizes to compare, its figure; return what was written."""
-    tables = {data: rows(members) for data, members in by_data(runs).items()}
-    sizes = {row.bytes for table in tables.values() for row in table if row.bytes is not None}
-    figures = []
-    if len(sizes) > 1:
-        figures = save({FIGURE: accuracy_by_size({_named(data): table for data, table in tables.items()})}, folder)
+    tables = {_named(data): rows(members) for data, members in by_data(runs).items()}
+    figures = save(_figures(tables), folder)
     text = [f"# Results of {study}", "", f"Written by `waferlab report study={study}`. {EXPLANATION}", ""]
     for data, members in by_data(runs).items():
-        text += [*_section(data, members, tables[data]), ""]
-    text += [line for figure in figures for line in (f"![exact match against bytes]({figure.name})", "")]
+        text += [*_section(data, members, tables[_named(data)]), ""]
+    text += [line for figure in figures for line in (f"![{figure.stem.replace('_', ' ')}]({figure.name})", "")]
+    text += _unseen(runs)
     text += ["## Commands", "", *_commands(runs)]
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / TABLE
@@ -66,36 +77,45 @@ def write_report(study: str, runs: Sequence[StudyRun], folder: Path) -> list[Pat
     return [table, *figures]
 
 
-def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
-    """Exact match against bytes: measured with its spread, published as a cross at the size of our reading of it."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    published = "published"
-    for index, (data, table) in enumerate(tables.items()):
-        networks = [(row.bytes, row) for row in table if row.bytes is not None]
-        axes.errorbar(
-            [size for size, _ in networks],
-            [100 * row.exact_match.mean for _, row in networks],
-            [100 * (row.exact_match.deviation or 0) for _, row in networks],
-            fmt="o", capsize=3, color=SERIES[index % len(SERIES)], label=f"measured on {data}",
-        )  # fmt: skip
-        for size, row in networks:
-            place = (size, 100 * row.exact_match.mean)
-            axes.annotate(row.name, place, (7, 0), textcoords="offset points", va="center", fontsize=8)
-            if row.claim is not None:
-                axes.plot(size, row.claim, "x", color=VERMILION, label=published)
-                published = "_"  # one entry in the legend
-    axes.set(xlabel="bytes of the model file", ylabel="exact-match accuracy (%)", xscale="log")
-    axes.margins(x=0.2, y=0.12)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
-    return figure
+def _figures(tables: Mapping[str, Sequence[Row]]) -> dict[str, Figure]:
+    """What there is to compare: classifiers of several sizes, detectors by arm."""
+    drawn = {}
+    detected = {data: table for data, table in tables.items() if _metrics(table) == DETECTED}
+    classified = {data: table for data, table in tables.items() if data not in detected}
+    if len({row.bytes for table in classified.values() for row in table if row.bytes is not None}) > 1:
+        drawn["accuracy_by_size"] = accuracy_by_size(classified)
+    if any(len(table) > 1 for table in detected.values()):
+        drawn["auroc_by_arm"] = auroc_by_arm(detected)
+    return drawn
+
+
+def _metrics(table: Sequence[Row]) -> dict[str, str]:
+    """The metrics that a table shows, with their heads."""
+    return DETECTED if "image/auroc" in table[0].metrics else CLASSIFIED
+
+
+def _columns(table: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """Heads, and what stands below them; claims only where there are some."""
+    made: dict[str, Callable[[Row], str]] = {
+        "": lambda row: _text(row.name) + (f" ({row.views} views)" if row.views > 1 else ""),
+        "n": lambda row: "" if row.seeds is None else str(row.seeds),
+    }
+    for key, head in _metrics(table).items():
+        made[head] = partial(_percent, key)
+    made["parameters"] = lambda row: f"{row.parameters:,}"
+    made["bytes"] = lambda row: "" if row.bytes is None else f"{row.bytes:,}"
+    if any(row.claim is not None for row in table):
+        made["paper"] = lambda row: "" if row.claim is None else f"{row.claim:g}"
+    if any(row.reach is not None for row in table):
+        made["reach"] = lambda row: "" if row.reach is None else f"{row.reach:g}"
+    return made
 
 
 def _section(data: tuple[str, str], runs: Sequence[StudyRun], table: Sequence[Row]) -> list[str]:
     lines = [f"## {data[0]}", ""]
-    lines += ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in table]
+    columns = _columns(table)
+    lines += ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    lines += ["| " + " | ".join(cell(row) for cell in columns.values()) + " |" for row in table]
     facts = {
         "file": sorted({"; ".join(found) for run in runs if (found := _source(run.tags))}),
         "split": sorted({run.tags["dataset.split"] for run in runs if "dataset.split" in run.tags}),
@@ -103,6 +123,21 @@ def _section(data: tuple[str, str], runs: Sequence[StudyRun], table: Sequence[Ro
         "epochs": [f"{arm} {epochs}" for arm, epochs in _epochs(runs).items()],
     }
     return [*lines, "", *(f"- {name}: {', '.join(values)}" for name, values in facts.items() if values)]
+
+
+def _unseen(runs: Sequence[StudyRun]) -> list[str]:
+    """A table of patterns that no training has seen: the networks, and the best trivial score."""
+    found = unseen(runs)
+    if not found:
+        return []
+    networks = [name for name in NETWORKS if any(name in scores for scores in found.values())]
+    lines = ["## Patterns never seen", "", "Image AUROC of normal wafers against those with this defect alone.", ""]
+    lines += ["| | " + " | ".join([*networks, "best trivial score"]) + " |", "|---|" + "---:|" * (len(networks) + 1)]
+    for (data, defect), scores in found.items():
+        best = max((name for name in scores if name not in NETWORKS), key=lambda name: scores[name].mean)
+        cells = [*(_spread(scores.get(name)) for name in networks), f"{_spread(scores[best])} ({_text(best)})"]
+        lines.append(f"| {defect} ({data}) | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def _source(tags: Mapping[str, str]) -> list[str]:
@@ -133,33 +168,30 @@ def _commands(runs: Sequence[StudyRun]) -> list[str]:
 
 
 def _printed(title: str, table: Sequence[Row]) -> Table:
-    """The table in 80 columns; parameters stand in the file only."""
-    printed = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    shown = [index for index, column in enumerate(COLUMNS) if column != "parameters"]
-    for index in shown:
-        printed.add_column(COLUMNS[index], justify="right" if index else "left", no_wrap=index > 0)
+    """The table in 80 columns; what doesn't fit stands in the file only."""
+    printed = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    left_out = {"parameters"} if _metrics(table) == CLASSIFIED else {"parameters", "bytes", "n"}
+    columns = {head: cell for head, cell in _columns(table).items() if head not in left_out}
+    for head in columns:
+        printed.add_column(head, justify="right" if head else "left", no_wrap=bool(head))
     for row in table:
-        cells = _cells(row)
-        printed.add_row(*(cells[index] for index in shown))
+        printed.add_row(*(cell(row).replace(" ± ", "±") for cell in columns.values()))
     return printed
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        row.name + (f" ({row.views} views)" if row.views > 1 else ""),
-        "" if row.seeds is None else str(row.seeds),
-        _percent(row.exact_match),
-        _percent(row.macro_f1),
-        f"{row.parameters:,}",
-        "" if row.bytes is None else f"{row.bytes:,}",
-        "" if row.claim is None else f"{row.claim:g}",
-        "" if row.reach is None else f"{row.reach:g}",
-    )
+def _percent(metric: str, row: Row) -> str:
+    return _spread(row.metrics.get(metric))
 
 
-def _percent(share: Spread) -> str:
+def _spread(share: Spread | None) -> str:
+    if share is None:
+        return ""
     mean = f"{100 * share.mean:.2f}"
     return mean if share.deviation is None else f"{mean} ± {100 * share.deviation:.2f}"
+
+
+def _text(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _named(data: tuple[str, str]) -> str:

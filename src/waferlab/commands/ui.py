@@ -7,9 +7,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pydantic import Field
 
-from waferlab.commands.compose import checked
-from waferlab.config import Schema, TrackingConfig
+from waferlab.config import TrackingConfig
 from waferlab.errors import WaferlabError
+from waferlab.experiment.compose import checked
+from waferlab.schema import Schema
 from waferlab.tracking.run import Tracker
 
 

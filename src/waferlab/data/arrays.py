@@ -63,6 +63,28 @@ def load(
     return Dataset(wafers, split, "arrays", {"left_out": int(np.count_nonzero(split == LEFT_OUT))})
 
 
+def load_maps(path: str) -> Dataset:
+    """Read maps of which nothing is known, to be predicted: the array ``maps`` of an npz file, or a npy file.
+
+    Args:
+        path: of (N, H, W) numbers, 0 no die, 1 pass, 2 fail.
+
+    Returns:
+        All maps, without labels and in no part.
+
+    Raises:
+        WaferlabError: the file is missing, unreadable or not as described.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise WaferlabError(f"{path} is no file; give an npz file with the array maps, or a npy file: dataset.path=…")
+    stored = Stored(source) if source.suffix == ".npy" else pick(stored_arrays(source), "maps", source)
+    stored.check_shape("N", "H", "W")
+    maps = stored.codes(highest=FAIL)
+    nothing = np.zeros((len(maps), 0), np.uint8)
+    return Dataset(Wafers(maps, nothing, ()), np.full(len(maps), LEFT_OUT, np.int8), "maps", {})
+
+
 def _read_arrays(source: Path, classes: Sequence[str] | None) -> tuple[Wafers, NDArray[np.int8] | None]:
     arrays = {file.stem: Stored(file) for file in source.glob("*.npy")} if source.is_dir() else stored_arrays(source)
     maps = pick(arrays, "maps", source)
@@ -136,7 +158,7 @@ def _read_pattern_folders(
 
 def _bits(patterns: Sequence[str], classes: Sequence[str] | None, where: str) -> Labels:
     """Labels from pattern names such as ``Center+Scratch``."""
-    defects = [set() if pattern == NORMAL else set(pattern.split("+")) for pattern in patterns]
+    defects = [set() if _is_normal(pattern) else set(pattern.split("+")) for pattern in patterns]
     for row, (pattern, each) in enumerate(zip(patterns, defects, strict=True)):
         if not all(map(_is_name, each)):
             raise WaferlabError(
@@ -165,7 +187,11 @@ def _names(classes: Sequence[str] | None, count: int, where: str) -> tuple[str, 
 
 def _is_name(text: str) -> bool:
     """Names a defect in tables, where ``+`` joins several, and ``Normal`` stands for none."""
-    return text not in ("", NORMAL) and "+" not in text and text == text.strip()
+    return text != "" and not _is_normal(text) and "+" not in text and text == text.strip()
+
+
+def _is_normal(text: str) -> bool:
+    return text.lower() == NORMAL.lower()
 
 
 def _read_split(stored: Stored, maps: NDArray[np.uint8]) -> NDArray[np.int8]:

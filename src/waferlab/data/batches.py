@@ -17,8 +17,8 @@ class Batch(NamedTuple):
     Attributes:
         maps: (B, H, W) uint8.
         labels: (B, C) float of 0 and 1, or None where the loss must not see them.
-        teacher: (B, C) float logits of the teacher for these maps, before noise, or None; for exactly these views, or
-            their mean over all views where the teacher answers with that.
+        teacher: (B, …) float, what the teacher says of these maps before noise, or None: its logits, or features; for
+            exactly these views, or their mean over all views where the teacher answers with that.
     """
 
     maps: Tensor
@@ -33,7 +33,7 @@ class Batches:
         wafers: the maps.
         batch_size: maps per batch; the last one is smaller.
         labels: (N, C) float, or None where the loss must not see them.
-        teacher: (V, N, C) logits of the teacher on every view of every map, or None; V is 1 without augmentation, and
+        teacher: (V, N, …) what the teacher says of every view of every map, or None; V is 1 without augmentation, and
             where the teacher answers the same to every view.
         shuffle: a new order each epoch; otherwise the maps' own.
         augment: each map in one random dihedral view, another one each epoch; otherwise as it is.
@@ -59,12 +59,21 @@ class Batches:
         self.die_noise = die_noise
         self.maps = torch.from_numpy(wafers.maps).to(device)
         self.labels = None if labels is None else labels.to(device)
-        self.teacher = None if teacher is None else teacher.to(device)
         self.views = torch.from_numpy(dihedral_indices(*wafers.size)).to(device)
-        if self.teacher is not None:
-            self.teacher = self.teacher.expand(len(self.views), -1, -1)
+        self.teacher: Tensor | None = None
+        if teacher is not None:
+            self.teach(teacher)
         self.epoch = 0
         self.sampler, self.batch_sampler = self, None  # where Lightning looks for `set_epoch`
+
+    def teach(self, teacher: Tensor) -> None:
+        """Bring what the teacher says (V, N, …) with the batches from now on."""
+        self.teacher = teacher.to(self.maps.device).expand(len(self.views), -1, -1)
+
+    def shown(self, index: Tensor, view: Tensor) -> Tensor:
+        """Some maps, by their numbers (B,), each in one of its views (B,): (B, H, W) uint8."""
+        maps = self.maps.index_select(0, index)  # much faster than self.maps[index]
+        return turned(maps, self.views.index_select(0, view)) if self.augment else maps
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch the next iteration is."""
@@ -82,8 +91,7 @@ class Batches:
             view = torch.randint(len(self.views), (count,), generator=random)
         order, view = order.to(device), view.to(device)
         for index, shown in zip(torch.split(order, self.batch_size), torch.split(view, self.batch_size), strict=True):
-            maps = self.maps.index_select(0, index)  # much faster than self.maps[index]
-            maps = turned(maps, self.views.index_select(0, shown)) if self.augment else maps
+            maps = self.shown(index, shown)
             yield Batch(
                 maps=noisy(maps, self.die_noise, random) if self.die_noise else maps,
                 labels=None if self.labels is None else self.labels[index],

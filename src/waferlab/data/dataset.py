@@ -1,15 +1,16 @@
 """The one plain object that every data source yields and every task reads."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from waferlab.errors import WaferlabError
+from waferlab.data.ragged import RaggedMaps, Resize, resized
+from waferlab.errors import ConfigError, WaferlabError
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -24,19 +25,49 @@ class Wafers:
         labels: (N, C) uint8 bits, one column per class.
         classes: names of the C columns.
         masks: (N, H, W) uint8, or None: bit c is set where class c killed the die. Only a simulator knows it.
+        native: the same maps in their own sizes, where `maps` were resized, or None.
+        resize: how they were.
     """
 
     maps: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     classes: tuple[str, ...]
     masks: NDArray[np.uint8] | None = None
+    native: RaggedMaps | None = None
+    resize: Resize = "nearest"
 
     def __len__(self) -> int:
         return len(self.maps)
 
-    def __getitem__(self, index: NDArray[np.int64]) -> "Wafers":
+    def __getitem__(self, index: NDArray[np.int64] | slice) -> "Wafers":
         masks = None if self.masks is None else self.masks[index]
-        return Wafers(self.maps[index], self.labels[index], self.classes, masks)
+        native = None if self.native is None else self.native.only(index)
+        return Wafers(self.maps[index], self.labels[index], self.classes, masks, native, self.resize)
+
+    def own_sizes(self) -> RaggedMaps:
+        """The maps in their own sizes."""
+        return self.native or RaggedMaps.of(self.maps)
+
+    def from_own_sizes(self, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """What belongs to the dies of each of `own_sizes` (h, w), where these dies, or the nearest, are in `maps`."""
+        if not values:
+            return np.zeros((0, *self.size))
+        own = self.own_sizes()
+        sizes = own.shapes.prod(1)
+        flat = np.concatenate([each.ravel() for each in values])
+        placed = RaggedMaps(flat, own.shapes, np.cumsum(sizes) - sizes)
+        return resized(placed, self.size, "keep" if self.resize == "keep" else "nearest")
+
+    def normal(self) -> "Wafers":
+        """Those without a defect.
+
+        Raises:
+            WaferlabError: there are none.
+        """
+        rows = np.flatnonzero(self.labels.max(1, initial=0) == 0)
+        if not len(rows):
+            raise WaferlabError("no wafer of the training part is without a defect, and a detector learns from these")
+        return self[rows]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -77,6 +108,21 @@ class Dataset:
                     "once); give more maps, or other shares: dataset.fractions=[0.8,0.1,0.1], or another split, where "
                     "the data brings its own"
                 )
+
+    def withholding(self, defects: Sequence[str]) -> "Dataset":
+        """Without wafers that have one of these defects, alone or among others, in train and val; test has them still.
+
+        Raises:
+            ConfigError: there is no such defect.
+        """
+        if unknown := set(defects) - set(self.classes):
+            raise ConfigError(f"withhold: {', '.join(sorted(unknown))}: {self.name} knows {', '.join(self.classes)}")
+        if not defects:
+            return self
+        bits = [self.classes.index(defect) for defect in defects]
+        has_one = (self.wafers.labels[:, bits] > 0).any(1) & (self.split != PARTS.index("test"))
+        split = np.where(has_one, np.int8(-1), self.split)
+        return replace(self, split=split, facts=self.facts | {"withheld": ", ".join(defects)})
 
     @property
     def classes(self) -> tuple[str, ...]:

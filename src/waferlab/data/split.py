@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import pairwise
-from math import floor, isclose
+from math import floor, isclose, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,16 +34,17 @@ def split_by_content(wafers: Wafers, fractions: Sequence[float], seed: int) -> N
     Raises:
         ConfigError: the fractions are no split.
     """
-    check_fractions(fractions)
-    split = np.full(len(wafers), LEFT_OUT, np.int8)
-    if not len(wafers):
-        return split
-    keys, first, group = np.unique(content_keys(wafers.maps, seed), return_index=True, return_inverse=True)
-    patterns = np.unique(wafers.labels, axis=0, return_inverse=True)[1]
-    disputed = np.zeros(len(keys), bool)
-    disputed[group[patterns != patterns[first[group]]]] = True
+    return split_by_keys(content_keys(wafers.maps, seed), wafers.labels, fractions)
 
-    rows = first[~disputed]  # in the order of their keys
+
+def split_by_keys(keys: NDArray[np.bytes_], labels: NDArray[np.uint8], fractions: Sequence[float]) -> NDArray[np.int8]:
+    """`split_by_content` for maps of any sizes, given their keyed hashes (N,) and labels (N, C)."""
+    check_fractions(fractions)
+    split = np.full(len(keys), LEFT_OUT, np.int8)
+    if not len(keys):
+        return split
+    patterns = np.unique(labels, axis=0, return_inverse=True)[1]
+    rows = _undisputed(keys, patterns)
     rows = rows[np.argsort(patterns[rows], kind="stable")]
     for stratum in np.split(rows, np.flatnonzero(np.diff(patterns[rows])) + 1):
         cuts = np.cumsum([0, *counts(len(stratum), fractions)])
@@ -52,9 +53,50 @@ def split_by_content(wafers: Wafers, fractions: Sequence[float], seed: int) -> N
     return split
 
 
+def split_by_group(
+    groups: NDArray[np.int64],
+    keys: NDArray[np.bytes_],
+    labels: NDArray[np.uint8],
+    fractions: Sequence[float],
+    seed: int,
+) -> NDArray[np.int8]:
+    """Split so that no group (a lot, say) is on two sides; identical maps are treated as in `split_by_content`.
+
+    Groups are ordered by a hash of their number, keyed with the seed, and cut where the maps reach the fractions.
+
+    Args:
+        groups: (N,) the group of each map.
+        keys: (N,) equal only where the maps are.
+        labels: (N, C) bits.
+        fractions: train, val, test, as in `split_by_content`.
+        seed: another seed, another split.
+
+    Returns:
+        (N,) int8: 0 train, 1 val, 2 test, -1 left out.
+    """
+    check_fractions(fractions)
+    names, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.argsort([blake2b(str(name).encode(), key=str(seed).encode()).digest() for name in names])
+    middle = (np.cumsum(sizes[order]) - sizes[order] / 2) / len(groups)
+    side = np.empty(len(names), np.int8)
+    side[order] = np.minimum(np.searchsorted(np.cumsum(fractions), middle, side="right"), len(PARTS) - 1)
+    split = np.full(len(groups), LEFT_OUT, np.int8)
+    rows = _undisputed(keys, np.unique(labels, axis=0, return_inverse=True)[1])
+    split[rows] = side[group[rows]]
+    return split
+
+
+def _undisputed(keys: NDArray[np.bytes_], patterns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first row of each content, in the order of the keys, but of those whose rows have different patterns."""
+    keys, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    disputed = np.zeros(len(keys), bool)
+    disputed[group[patterns != patterns[first[group]]]] = True
+    return first[~disputed]
+
+
 def content_keys(maps: NDArray[np.uint8], seed: int = 0) -> NDArray[np.bytes_]:
     """(N,) 16-byte keys, equal only where the maps are; BLAKE2b over each map's bytes, keyed with the seed."""
-    rows = np.ascontiguousarray(maps).reshape(len(maps), -1)
+    rows = np.ascontiguousarray(maps).reshape(len(maps), prod(maps.shape[1:]))
     key = str(seed).encode()
     return np.array([blake2b(row.data, digest_size=16, key=key).digest() for row in rows], "S16")
 

@@ -12,11 +12,13 @@ class Distillation(Protocol):
     """A loss, and what it may see: the program hands over nothing else.
 
     Attributes:
+        task: the task that it is for.
         uses_labels: the loss reads ``batch.labels``; otherwise they are None, and the best epoch is not chosen by any.
         uses_teacher: the loss reads ``batch.teacher``; otherwise no teacher is made.
         threshold: teacher probability above which it takes a defect for present, in (0, 1).
     """
 
+    task: str
     uses_labels: bool
     uses_teacher: bool
     threshold: float
@@ -29,7 +31,7 @@ class Distillation(Protocol):
 class Supervised:
     """Binary cross-entropy with the labels; no teacher."""
 
-    uses_labels, uses_teacher, threshold = True, False, 0.5
+    task, uses_labels, uses_teacher, threshold = "mixed_type", True, False, 0.5
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         """Scalar loss of logits (B, C)."""
@@ -51,7 +53,7 @@ class LogitDistillation:
         ValueError: alpha or beta is out of range.
     """
 
-    uses_labels, uses_teacher = False, True
+    task, uses_labels, uses_teacher = "mixed_type", False, True
 
     def __init__(self, alpha: float = 0.5, beta: float = 0.5, targets: Literal["hard", "soft"] = "hard") -> None:
         _check_share("alpha", alpha)
@@ -83,7 +85,7 @@ class Hinton:
         ValueError: alpha or the temperature is out of range.
     """
 
-    uses_labels, uses_teacher, threshold = True, True, 0.5
+    task, uses_labels, uses_teacher, threshold = "mixed_type", True, True, 0.5
 
     def __init__(self, alpha: float = 0.9, temperature: float = 4.0) -> None:
         _check_share("alpha", alpha)

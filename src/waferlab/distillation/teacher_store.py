@@ -17,8 +17,9 @@ from torch import Tensor
 
 from waferlab.data.dataset import Wafers, digest
 from waferlab.models.classifier import Classifier, view_logits
-from waferlab.models.files import load_model, save_model, write_whole
+from waferlab.models.files import load_model, save_model
 from waferlab.progress import progress
+from waferlab.whole_file import write_whole
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A logit above 0 (probability above 0.5) reads as "defect present". Ranking metri
 would round large ones to ties.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,14 @@ class Metrics:
 
     values: dict[str, float]
     undefined: tuple[str, ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, float]) -> "Metrics":
+        """Of all metrics, with NaN for undefined ones."""
+        return cls(
+            {name: float(value) for name, value in values.items() if not np.isnan(value)},
+            tuple(name for name, value in values.items() if np.isnan(value)),
+        )
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,7 @@ def multilabel_metrics(logits: NDArray[np.floating], labels: NDArray[np.uint8], 
     values |= {f"exact_match/defects_{n}": right[defects == n].mean() for n in np.unique(defects)}
     for metric, column in per_class.items():
         values |= {f"{metric}/{name}": value for name, value in zip(classes, column, strict=True)}
-    return Metrics(
-        {name: float(value) for name, value in values.items() if not np.isnan(value)},
-        tuple(name for name, value in values.items() if np.isnan(value)),
-    )
+    return Metrics.of(values)
 
 
 def headline_metrics(logits: NDArray[np.floating], labels: NDArray[np.uint8]) -> dict[str, float]:

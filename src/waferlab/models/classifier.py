@@ -51,12 +51,7 @@ class Classifier(nn.Module):
         Raises:
             WaferlabError: maps of another size or type, or with states other than 0, 1 and 2.
         """
-        if maps.dtype != np.uint8 or maps.shape[1:] != self.size or (maps.size and maps.max() >= STATES):
-            height, width = self.size
-            raise WaferlabError(
-                f"this model reads maps (N, {height}, {width}) uint8 of 0 no die, 1 pass, 2 fail, "
-                f"not {maps.shape} {maps.dtype}" + (f" up to {maps.max()}" if maps.size else "")
-            )
+        require_maps(maps, self.size)
         return (predict_logits(self, maps).numpy() > 0).astype(np.uint8)
 
     def fused(self) -> "Classifier":
@@ -72,6 +67,19 @@ class Classifier(nn.Module):
     def parameters_count(self) -> int:
         """Number of trained parameters."""
         return sum(p.numel() for p in self.parameters())
+
+
+def require_maps(maps: NDArray[np.uint8], size: tuple[int, int]) -> None:
+    """Refuse what a model for maps of this size can't read.
+
+    Raises:
+        WaferlabError: maps of another size or type, or with states other than 0, 1 and 2.
+    """
+    if maps.dtype != np.uint8 or maps.shape[1:] != size or (maps.size and maps.max() >= STATES):
+        raise WaferlabError(
+            f"this model reads maps (N, {size[0]}, {size[1]}) uint8 of 0 no die, 1 pass, 2 fail, "
+            f"not {maps.shape} {maps.dtype}" + (f" up to {maps.max()}" if maps.size else "")
+        )
 
 
 def _pretrained(config: ModelConfig, path: str) -> dict[str, str | None]:

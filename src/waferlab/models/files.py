@@ -7,11 +7,11 @@ would be a large part of a 21 KB file. A digest of names and shapes beside it te
 import hashlib
 import inspect
 import json
-import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from pydantic import ValidationError
@@ -19,12 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from waferlab.config import ModelConfig
+from waferlab.config import DetectorConfig, ModelConfig
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier
+from waferlab.models.detector import Detector, build_detector
+from waferlab.models.scoring import Scoring
+from waferlab.schema import Component
+from waferlab.whole_file import write_whole
 
-#: The only function that a model file may name; everything else must be a network class.
-BACKBONE: Final = "waferlab.models.backbones.timm_model"
+#: The only functions that a model file may name; everything else must be a class.
+FUNCTIONS: Final = ("waferlab.models.backbones.timm_model", "waferlab.models.attention.timm_attention")
 KEY: Final = "waferlab"
 WEIGHTS: Final = "weights"
 
@@ -36,56 +40,135 @@ DAMAGE: Final = (
 
 
 def save_model(model: Classifier, path: Path) -> Path:
-    """Write a model file; it appears under its name only when it is whole."""
+    """Write a classifier's file; it appears under its name only when it is whole."""
     config = model.config.model_dump(mode="json", by_alias=True) | {"weights": "none"}
-    facts = {"model": config, "classes": model.classes, "size": model.size, "layout": _layout(model.net.state_dict())}
-    weights = torch.cat([tensor.detach().cpu().float().flatten() for tensor in model.net.state_dict().values()])
-    return write_whole(path, save({WEIGHTS: weights}, {KEY: json.dumps(facts, separators=(",", ":"))}))
+    return _save({"model": config, "classes": model.classes, "size": model.size}, model.net, path)
 
 
 def load_model(path: Path) -> Classifier:
-    """Read a model file written by `save_model`; the network is in evaluation mode.
+    """Read a file written by `save_model`; the network is in evaluation mode.
 
     Raises:
         WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            facts, weights = json.loads((file.metadata() or {})[KEY]), file.get_tensor(WEIGHTS)
+    facts, weights = _read(path)
+    if "detector" in facts:
+        raise WaferlabError(f"{path}: this is the model file of a detector, and a classifier's is needed")
+    with _as_described(path):
         config = ModelConfig.model_validate(facts["model"])
-        classes, size = tuple(map(str, facts["classes"])), (int(facts["size"][0]), int(facts["size"][1]))
-        layout = str(facts["layout"])
-    except FileNotFoundError as error:
-        raise WaferlabError(f"{path}: no such model file") from error
-    except DAMAGE as error:
-        raise WaferlabError(f"{path}: this is no model file of Waferlab, or it is damaged ({_brief(error)})") from error
-    if not _trusted(config):
-        raise WaferlabError(
-            f"{path}: refused, it names '{config.target}', which is no network of Waferlab; "
-            f"if it is yours, import its module first"
-        )
-    try:
+        classes, size = _classes_and_size(facts)
+    _require_trust(path, config, nn.Module)
+    with _fitting(path):
         with torch.device("meta"):  # nothing large is allocated before the weights are known to fit
-            outline = Classifier(config, classes, size).net.state_dict()
-        if _layout(outline) != layout:
-            raise ConfigError("they were saved by other code")
-        if weights.shape != (values := sum(tensor.numel() for tensor in outline.values()),):
-            raise ConfigError(f"it has {values:,} values, the file {weights.numel():,}")
+            _check(facts, weights, Classifier(config, classes, size).net)
         model = Classifier(config, classes, size)
         _fill(model.net, weights)
-    except (WaferlabError, RuntimeError, TypeError, OverflowError) as error:
-        raise WaferlabError(f"{path}: its weights don't fit the network it names ({_brief(error)})") from error
     return model.eval()
 
 
-def _trusted(config: ModelConfig) -> bool:
-    """Our backbones, or a network class that its own module defines: our students', or one that the user imported."""
-    if config.weights != "none":
-        return False
-    module, _, name = config.target.rpartition(".")
+def save_detector(detector: Detector, config: DetectorConfig, classes: tuple[str, ...], path: Path) -> Path:
+    """Write a detector's file, its teacher included; it appears under its name only when it is whole."""
+    plain = config.model_dump(mode="json", by_alias=True)
+    plain["backbone"]["weights"] = "none"
+    return _save({"detector": plain, "classes": classes, "size": detector.size}, detector, path)
+
+
+def load_detector(path: Path) -> Detector:
+    """Read a file written by `save_detector`; the detector is in evaluation mode.
+
+    Raises:
+        WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
+    """
+    facts, weights = _read(path)
+    if "model" in facts:
+        raise WaferlabError(f"{path}: this is the model file of a classifier, and a detector's is needed")
+    with _as_described(path):
+        config = DetectorConfig.model_validate(facts["detector"])
+        classes, size = _classes_and_size(facts)
+    _require_trust(path, config.backbone, nn.Module)
+    _require_trust(path, config.score, Scoring)
+    if config.attention.module is not None:
+        _require_trust(path, config.attention.module, nn.Module)
+    with _fitting(path):
+        with torch.device("meta"):
+            _check(facts, weights, build_detector(config, classes, size))
+        detector = build_detector(config, classes, size)
+        _fill(detector, weights)
+    return detector.eval()
+
+
+def load_any(path: Path) -> Classifier | Detector:
+    """Read a model file of either kind; the network is in evaluation mode.
+
+    Raises:
+        WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
+    """
+    return load_detector(path) if "detector" in _read(path)[0] else load_model(path)
+
+
+def _save(facts: dict[str, Any], network: nn.Module, path: Path) -> Path:
+    state = network.state_dict()
+    weights = torch.cat([tensor.detach().cpu().float().flatten() for tensor in state.values()])
+    text = json.dumps(facts | {"layout": _layout(state)}, separators=(",", ":"))
+    return write_whole(path, save({WEIGHTS: weights}, {KEY: text}))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Tensor]:
+    """What a file says of itself, not believed yet, and its weights."""
+    try:
+        with _as_described(path), safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {})[KEY])
+            return {**facts, "layout": str(facts["layout"])}, file.get_tensor(WEIGHTS)
+    except FileNotFoundError as error:
+        raise WaferlabError(f"{path}: no such model file") from error
+
+
+@contextmanager
+def _as_described(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except DAMAGE as error:
+        raise WaferlabError(f"{path}: this is no model file of Waferlab, or it is damaged ({_brief(error)})") from error
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (WaferlabError, RuntimeError, TypeError, OverflowError) as error:
+        raise WaferlabError(f"{path}: its weights don't fit the network it names ({_brief(error)})") from error
+
+
+def _classes_and_size(facts: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, int]]:
+    return tuple(map(str, facts["classes"])), (int(facts["size"][0]), int(facts["size"][1]))
+
+
+def _require_trust(path: Path, component: Component, kind: type) -> None:
+    """Refuse what isn't trusted, and a network that asks for other weights than the file's."""
+    if getattr(component, "weights", "none") != "none" or not _is_trusted(component, kind):
+        raise WaferlabError(
+            f"{path}: refused, it names '{component.target}', which is no {kind.__name__} of Waferlab; "
+            f"if it is yours, import its module first"
+        )
+
+
+def _is_trusted(component: Component, kind: type) -> bool:
+    """One of our functions, or a class of a kind that its own module defines and somebody has imported."""
+    module, _, name = component.target.rpartition(".")
     target = getattr(sys.modules.get(module), name, None)
-    is_network = inspect.isclass(target) and issubclass(target, nn.Module) and target.__module__ == module
-    return is_network or config.target == BACKBONE
+    is_known = inspect.isclass(target) and issubclass(target, kind) and target.__module__ == module
+    return is_known or component.target in FUNCTIONS
+
+
+def _check(facts: dict[str, Any], weights: Tensor, outline: nn.Module) -> None:
+    """Refuse weights that are not those of this network."""
+    state = outline.state_dict()
+    if _layout(state) != facts["layout"]:
+        raise ConfigError("they were saved by other code")
+    if weights.shape != (values := sum(tensor.numel() for tensor in state.values()),):
+        raise ConfigError(f"it has {values:,} values, the file {weights.numel():,}")
 
 
 def require_saveable(config: ModelConfig, path: str) -> None:
@@ -95,11 +178,30 @@ def require_saveable(config: ModelConfig, path: str) -> None:
         ConfigError: its target is no network class by the name of the module that defines it.
     """
     config.resolve()
-    if not _trusted(config.model_copy(update={"weights": "none"})):
+    if not _is_trusted(config, nn.Module):
         raise ConfigError(
             f"{path}._target_={config.target}: give a network class, as the module that defines it names it; model "
             f"files name no other code"
         )
+
+
+def require_detector_saveable(config: DetectorConfig) -> None:
+    """Refuse, before it is trained, a detector whose file nobody could read.
+
+    Raises:
+        ConfigError: a part is no class of its kind by the name of the module that defines it.
+    """
+    require_saveable(config.backbone, "backbone")
+    parts = ("score", config.score, Scoring), ("attention.module", config.attention.module, nn.Module)
+    for path, part, kind in parts:
+        if part is None:
+            continue
+        part.resolve()
+        if not _is_trusted(part, kind):
+            raise ConfigError(
+                f"{path}._target_={part.target}: give a subclass of {kind.__name__}, as the module that defines it "
+                f"names it; model files name no other code"
+            )
 
 
 def _layout(state: Mapping[str, Tensor]) -> str:
@@ -122,21 +224,6 @@ def is_model_file(path: Path) -> bool:
             return KEY in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> Path:
-    """Write a file that appears under its name only when it is whole and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _brief(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Small networks for devices with kilobytes of memory: input (B, channels, H, W) float, output (B, classes) logits."""
 
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -93,18 +94,40 @@ class Compact(nn.Module):
         for stage, depth in enumerate(depths):
             channels += [width * 2**stage] * depth
             strides += [2 if stage else 1, *([1] * (depth - 1))]
-        self.features = nn.Sequential(
+        self.features: nn.Sequential = nn.Sequential(
             _Convolution(in_channels, width, 3, stride=2, fused=fused),
             nn.ReLU(),
             *(_Block(*pair, stride, fused) for pair, stride in zip(pairwise(channels), strides, strict=True)),
         )
-        self.classify = nn.Linear(2 * channels[-1], num_classes)
+        self.classify: nn.Module = nn.Linear(2 * channels[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of (B, channels, H, W)."""
         x = self.features(x)
         logits: Tensor = self.classify(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
         return logits
+
+    def forward_intermediates(self, x: Tensor, indices: Sequence[int], **_: bool) -> list[Tensor]:
+        """The outputs of some of the three stages, as timm's networks give theirs with ``intermediates_only=True``."""
+        levels = {end: stage for stage, end in enumerate(accumulate(self.arguments["depths"], initial=1)) if stage}
+        found = []
+        for place, module in enumerate(self.features):
+            x = module(x)
+            if levels.get(place, 0) - 1 in indices:
+                found.append(x)
+        return found
+
+    def prune_intermediate_layers(self, indices: Sequence[int], **_: bool) -> None:
+        """Drop what lies behind the last of the stages wanted, as timm's networks do.
+
+        Raises:
+            ValueError: there is no such stage.
+        """
+        if not indices or min(indices) < 0 or max(indices) >= len(self.arguments["depths"]):
+            raise ValueError("its levels are 0, 1 and 2")
+        end = 2 + sum(self.arguments["depths"][: max(indices) + 1])
+        self.features = self.features[:end]
+        self.classify = nn.Identity()
 
     def fuse(self) -> "Compact":
         """A copy with its batch norms folded into the convolutions before them."""

@@ -13,8 +13,9 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from waferlab.errors import WaferlabError
-from waferlab.models.files import write_whole
 from waferlab.progress import Bar
+from waferlab.tasks.task import Task
+from waferlab.whole_file import write_whole
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -74,7 +75,8 @@ class Epochs(Checkpoint):
         """
         metrics = trainer.callback_metrics
         is_validated = (trainer.current_epoch + 1) % self.every == 0
-        is_best = is_validated and float(metrics[self.monitor]) > self.best_score
+        assert isinstance(pl_module, Task)
+        is_best = is_validated and pl_module.may_be_best and float(metrics[self.monitor]) > self.best_score
         if is_best:
             self.best_score = float(metrics[self.monitor])
         saved = self.last.with_name("saving.ckpt")
@@ -95,7 +97,14 @@ class Epochs(Checkpoint):
 
 
 class Patience(EarlyStopping):
-    """Lightning's early stopping, which after a resumption remembers that it had already stopped the training."""
+    """Lightning's early stopping, of epochs that may be the best.
+
+    After a resumption it remembers that it had already stopped the training.
+    """
+
+    def _should_skip_check(self, trainer: pl.Trainer) -> bool:
+        assert isinstance(trainer.lightning_module, Task)
+        return super()._should_skip_check(trainer) or not trainer.lightning_module.may_be_best
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop before another epoch where patience was at its end."""

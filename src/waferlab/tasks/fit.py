@@ -20,7 +20,7 @@ from waferlab.data.batches import Batches
 from waferlab.errors import ConfigError
 from waferlab.progress import progress
 from waferlab.tasks.checkpoints import LAST, Epochs, Patience, epochs_in, weights_in
-from waferlab.tasks.mixed_type import MixedType
+from waferlab.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def device_of(trainer: TrainerConfig) -> torch.device:
 
 
 def fit(
-    task: MixedType, train: Batches, val: Batches, config: TrainerConfig, folder: Path, title: str, logger: Logger
+    task: Task, train: Batches, val: Batches, config: TrainerConfig, folder: Path, title: str, logger: Logger
 ) -> Fitted:
     """Fit a task; afterwards its model has the weights of the best epoch.
 

@@ -11,7 +11,7 @@ from waferlab.errors import WaferlabError
 from waferlab.tracking.run import EVALUATION, Tracker
 
 #: What a run can be about, the first of these that it has: `model` is one evaluated alone.
-NETWORKS = ("model", "student", "teacher")
+NETWORKS = ("model", "student", "detector", "teacher")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class StudyRun:
     Attributes:
         arm: what is compared: tag ``arm``; an evaluation without one belongs to the arm whose model it evaluates.
         seed: the seed its network was trained with; for a model file that no run knows, the file.
-        data: the test maps: name of the data set and its fingerprint, where the run recorded it.
+        data: the test maps: name of the data set, with the mask where one was asked for, and the fingerprint, where the
+            run recorded it.
         command: how to repeat it, or None where the run did not record it.
         epochs: how long its network was trained, or None where the run does not know.
         tags, metrics: of the run; ``metrics["student"]["exact_match"]`` was logged as ``test/student/exact_match``.
@@ -60,7 +61,7 @@ class Row:
 
     Attributes:
         seeds: how many runs are behind it; None for a trivial baseline, which has no seed.
-        exact_match, macro_f1: shares in [0, 1].
+        metrics: that all of the seeds have, by name; shares in [0, 1].
         bytes: size of the model file, the largest of the seeds; None where there is no network.
         claim: published exact match in percent, or None.
         reach: exact match in percent that the study set out to reach, or None.
@@ -69,8 +70,7 @@ class Row:
 
     name: str
     seeds: int | None
-    exact_match: Spread
-    macro_f1: Spread
+    metrics: dict[str, Spread]
     parameters: int
     bytes: int | None
     claim: float | None = None
@@ -106,7 +106,7 @@ def rows(runs: Sequence[StudyRun]) -> list[Row]:
     arms, teachers = defaultdict(list), {}
     for run in runs:
         arms[run.arm].append(run)
-        if run.network == "student" and "teacher" in run.metrics:
+        if run.network != "teacher" and "teacher" in run.metrics:
             teachers[_teacher_of(run)] = run
     for run in runs:
         if run.network == "teacher":
@@ -117,6 +117,17 @@ def rows(runs: Sequence[StudyRun]) -> list[Row]:
         made.append(_row("teacher", list(teachers.values()), "teacher", tagged=False))
     baselines = {name: run for run in runs for name in run.metrics if name not in NETWORKS}
     return made + [_row(name, [run], name, tagged=False) for name, run in sorted(baselines.items())]
+
+
+def unseen(runs: Iterable[StudyRun]) -> dict[tuple[str, str], dict[str, Spread]]:
+    """Image AUROC of wafers with a withheld defect, by data set and defect: of each score that the runs measured."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        for defect in filter(None, run.tags.get("dataset.withheld", "").split(", ")):
+            for name, metrics in run.metrics.items():
+                if (auroc := metrics.get(f"image/auroc/{defect}")) is not None:
+                    found[run.data[0], defect][name].append(auroc)
+    return {key: {name: Spread.of(values) for name, values in scores.items()} for key, scores in sorted(found.items())}
 
 
 def _teacher_of(run: StudyRun) -> str | None:
@@ -131,8 +142,7 @@ def _row(name: str, runs: Sequence[StudyRun], model: str, tagged: bool = True) -
     return Row(
         name=name,
         seeds=len(runs) if model in NETWORKS else None,
-        exact_match=Spread.of([values["exact_match"] for values in metrics]),
-        macro_f1=Spread.of([values["macro_f1"] for values in metrics]),
+        metrics={key: Spread.of([values[key] for values in metrics]) for key in set.intersection(*map(set, metrics))},
         parameters=int(metrics[-1]["parameters"]),
         bytes=max(sizes) if sizes else None,
         views=int(metrics[-1].get("views", 1)),
@@ -160,12 +170,16 @@ def _read(run: MlflowRun, tracker: Tracker) -> StudyRun | None:
     return StudyRun(
         arm=tags.get("arm") or learned.tags.get("arm", "unnamed"),
         seed=learned.params.get("teacher.seed" if of_teacher else "seed") or tags.get("model", ""),
-        data=(tags.get("dataset", ""), tags.get("dataset.fingerprint", "")),
+        data=(_data_named(tags), tags.get("dataset.fingerprint", "")),
         command=tags.get("command"),
         epochs=None if epochs is None else int(epochs),
         tags=dict(tags),
         metrics=dict(metrics),
     )
+
+
+def _data_named(tags: dict[str, str]) -> str:
+    return ", ".join(filter(None, [tags.get("dataset"), tags.get("mask") and f"mask {tags['mask']}"]))
 
 
 def _runs(tracker: Tracker) -> Iterator[MlflowRun]:

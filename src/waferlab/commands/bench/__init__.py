@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from waferlab.commands.bench.timing import Measurement
-from waferlab.commands.compose import checked
-from waferlab.config import Schema
+from waferlab.experiment.compose import checked
+from waferlab.schema import Schema
 
 
 class BenchConfig(Schema):
@@ -21,11 +21,13 @@ class BenchConfig(Schema):
 
     Attributes:
         suite: one of the suites, or all of them.
-        maps: simulated maps that students train on; teachers get a quarter.
+        maps: simulated maps that students train on; teachers and detectors get a quarter.
         repeats: pairs measured of each comparison.
     """
 
-    suite: Literal["all", "training", "distillation", "precision", "simulator", "startup", "memory"]
+    suite: Literal[
+        "all", "training", "distillation", "precision", "detection", "aupro", "simulator", "startup", "memory"
+    ]
     maps: int = Field(ge=200)
     repeats: int = Field(ge=1)
 
@@ -68,10 +70,16 @@ def table(measured: list[Measurement]) -> Table:
 
 def value(measurement: Measurement) -> str:
     """Median and range, with the unit."""
-    low, high = min(measurement.values), max(measurement.values)
-    digits = 2 if measurement.median < 100 else 0
-    spread = f" ({low:,.{digits}f}-{high:,.{digits}f})" if len(measurement.values) > 1 else ""
-    return f"{measurement.median:,.{digits}f}{spread} {measurement.unit}".rstrip()
+    low, high = (_number(edge, measurement.median) for edge in (min(measurement.values), max(measurement.values)))
+    spread = f" ({low}-{high})" if len(measurement.values) > 1 else ""
+    return f"{_number(measurement.median, measurement.median)}{spread} {measurement.unit}".rstrip()
+
+
+def _number(number: float, beside: float) -> str:
+    """As many digits as the number beside it deserves."""
+    if 0 < beside < 0.001:
+        return f"{number:.0e}"
+    return f"{number:,.{2 if beside < 100 else 0}f}"
 
 
 def _cpu_name() -> str:

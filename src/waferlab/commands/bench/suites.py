@@ -3,11 +3,29 @@
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 
 import numpy as np
+import torch
 
+from waferlab.commands.bench.anomaly import (
+    JOINT,
+    NATIVE,
+    PAPER,
+    answers_per_second,
+    bare_detector_epoch,
+    detector_workload,
+    lightning_detector_epoch,
+)
+from waferlab.commands.bench.aupro import (
+    all_metrics,
+    anomalibs_aupro,
+    aupro_by_definition,
+    closed_form_aupro,
+    simulated_scores,
+)
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
-from waferlab.commands.bench.timing import Measurement, ratios, seconds_to, side_by_side
+from waferlab.commands.bench.timing import Measurement, ratios, seconds_to, side_by_side, threads
 from waferlab.commands.bench.workload import (
     LiveTeacher,
     Workload,
@@ -19,13 +37,20 @@ from waferlab.commands.bench.workload import (
 from waferlab.data.mixedwm38 import MAPS
 from waferlab.data.simulator import simulate
 from waferlab.distillation.losses import LogitDistillation, Supervised
+from waferlab.errors import WaferlabError
 from waferlab.models.classifier import predict_logits
+from waferlab.progress import note
 from waferlab.tasks.fit import device_of
 from waferlab.wafer import DEFECTS, pattern_labels
 
 STUDENTS = ("net1", "net2", "compact")
-#: A teacher's epoch has this share of a student's maps: it takes far longer for each.
+#: A teacher's epoch has this share of a student's maps, and so has a detector's: it takes far longer for each.
 TEACHER_SHARE = 1 / 4
+DETECTORS = {"detector": (), "dual detector": JOINT}
+#: Maps per second of the published detector (Hasan, Yu and Khan Mirani, IEEE TSM 37(3), 2024).
+PAPERS_SPEED = 3.204
+#: So many maps a detector answers in one call.
+DETECTED = 256
 
 
 def training(maps: int, repeats: int) -> Iterator[Measurement]:
@@ -35,6 +60,14 @@ def training(maps: int, repeats: int) -> Iterator[Measurement]:
     for name, work in works.items():
         values = ratios(partial(bare_epoch, work), partial(lightning_epoch, work, Supervised()), repeats)
         yield Measurement(f"{name}: training speed", "bare PyTorch loop", values, limit=0.9, at_least=True)
+    for name, overrides in DETECTORS.items():
+        detector = detector_workload(int(maps * TEACHER_SHARE), *overrides)
+        ours = partial(lightning_detector_epoch, detector, detector.batches())
+        pairs = side_by_side(partial(bare_detector_epoch, detector), ours, repeats)
+        values = tuple(bare.steps / our.steps for bare, our in pairs)
+        yield Measurement(f"{name}: training speed", "bare PyTorch loop", values, limit=0.9, at_least=True)
+        values = tuple(bare.whole / our.whole for bare, our in pairs)
+        yield Measurement(f"{name}: with metrics", "bare without metrics", values)
 
 
 def distillation(maps: int, repeats: int) -> Iterator[Measurement]:
@@ -48,6 +81,10 @@ def distillation(maps: int, repeats: int) -> Iterator[Measurement]:
         live = LiveTeacher(work.batches(Supervised()), teacher.to(device_of(work.how.trainer)))
         values = ratios(cached, partial(lightning_epoch, work, LogitDistillation(), live), 1)
         yield Measurement(f"{name}: distilled epoch", "live ResNet-18", values)
+    detector = detector_workload(int(maps * TEACHER_SHARE))
+    with_cache, without = (partial(lightning_detector_epoch, detector, detector.batches(so)) for so in (True, False))
+    values = tuple(one.whole / other.whole for one, other in side_by_side(with_cache, without, repeats))
+    yield Measurement("detector: distilled epoch", "live teacher", values)
 
 
 def precision(maps: int, repeats: int) -> Iterator[Measurement]:
@@ -58,6 +95,41 @@ def precision(maps: int, repeats: int) -> Iterator[Measurement]:
     yield Measurement("teacher: bf16 training", "fp32", values)
     values = ratios(partial(_inference, full), partial(_inference, lower), repeats)
     yield Measurement("teacher: bf16 inference", "fp32", values)
+
+
+def detection(_: int, repeats: int) -> Iterator[Measurement]:
+    """Maps that a detector answers in a second on two cores: teacher, attention, student and scores."""
+    for name, overrides, lower, limit in (
+        ("paper's at 256x256", PAPER, False, 10 * PAPERS_SPEED),
+        ("paper's at 256x256, bf16", PAPER, True, None),
+        ("paper's at 52x52", (*PAPER, NATIVE), False, None),
+        ("default at 52x52", (), False, None),
+    ):
+        work = detector_workload(DETECTED, *overrides)
+        answer = partial(answers_per_second, work.detector().cpu(), work.dataset.wafers.maps)
+        with threads(2), torch.autocast("cpu", torch.bfloat16, enabled=lower):
+            values = tuple(answer() for _ in range(repeats))
+        yield Measurement(name, f"paper: {PAPERS_SPEED}", values, "maps/s", limit, at_least=True)
+
+
+def aupro(maps: int, repeats: int) -> Iterator[Measurement]:
+    """The area under the per-region overlap: its time beside anomalib's, and its distance from the definition."""
+    many, few = simulated_scores(maps // 8), simulated_scores(max(maps // 400, 2))
+    for what, scored in (("AUPRO", few), ("AUPRO, ties", many.rounded())):
+        error = abs(closed_form_aupro(scored) - aupro_by_definition(scored))
+        yield Measurement(f"{what}: error", f"definition, {len(scored.masks)} maps", (error,), limit=1e-6)
+    try:
+        error = abs(anomalibs_aupro(few) - aupro_by_definition(few))
+    except WaferlabError as missing:
+        note(str(missing))
+        return
+    anomalib = f"anomalib {version('anomalib')}"
+    yield Measurement(f"{anomalib}: error", f"definition, {len(few.masks)} maps", (error,))
+    theirs = partial(seconds_to, partial(anomalibs_aupro, many))
+    values = ratios(theirs, partial(seconds_to, partial(closed_form_aupro, many)), repeats)
+    yield Measurement("AUPRO: speed", anomalib, values, limit=5, at_least=True)
+    values = ratios(theirs, partial(seconds_to, partial(all_metrics, many)), repeats)
+    yield Measurement("all metrics: speed", f"{anomalib}'s AUPRO", values)
 
 
 def simulator(maps: int, repeats: int) -> Iterator[Measurement]:
@@ -88,6 +160,8 @@ SUITES: dict[str, Callable[[int, int], Iterator[Measurement]]] = {
     "training": training,
     "distillation": distillation,
     "precision": precision,
+    "detection": detection,
+    "aupro": aupro,
     "simulator": simulator,
     "startup": startup,
     "memory": memory,

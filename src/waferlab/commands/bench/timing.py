@@ -1,11 +1,21 @@
 """Two things timed side by side, and what is said of them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple, TypeVar
 
 Timed = Callable[[], float]  # does something once, returns its seconds
+Found = TypeVar("Found")
+
+
+class Epoch(NamedTuple):
+    """Seconds of an epoch: of its steps alone, and with its validation."""
+
+    steps: float
+    whole: float
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,8 @@ def seconds_to(do: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def side_by_side(first: Timed, second: Timed, repeats: int) -> list[tuple[float, float]]:
-    """Seconds of both in each repeat, one right after the other, each of them first in turn.
+def side_by_side(first: Callable[[], Found], second: Callable[[], Found], repeats: int) -> list[tuple[Found, Found]]:
+    """What both took in each repeat, one right after the other, each of them first in turn.
 
     A machine that others use too slows both alike, so that ratios within a repeat hold where times don't.
     """
@@ -67,3 +77,16 @@ def side_by_side(first: Timed, second: Timed, repeats: int) -> list[tuple[float,
 def ratios(first: Timed, second: Timed, repeats: int) -> tuple[float, ...]:
     """Seconds of the first over seconds of the second, in each repeat."""
     return tuple(one / other for one, other in side_by_side(first, second, repeats))
+
+
+@contextmanager
+def threads(most: int) -> Iterator[None]:
+    """Have torch use at most so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(most, before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,6 +1,5 @@
-"""The epochs that the benchmark times: the project's own training, and a bare PyTorch loop on the same tensors."""
+"""Classifiers to be timed: epochs of the project's own training, and of a bare PyTorch loop on the same tensors."""
 
-import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,21 +11,19 @@ import torch
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.nn.utils import clip_grad_norm_
 
-from waferlab.commands.compose import checked, compose_overrides
-from waferlab.config import Config, FitConfig, ModelConfig
+from waferlab.commands.bench.bare import EPOCHS, bare_loop, pixels, placed
+from waferlab.commands.bench.timing import Epoch
+from waferlab.config import FitConfig, MixedTypeConfig, ModelConfig
 from waferlab.data.batches import Batch, Batches
 from waferlab.data.dataset import Dataset
 from waferlab.data.simulator import load
 from waferlab.distillation.losses import Distillation
+from waferlab.experiment.compose import checked, compose_overrides
 from waferlab.models.classifier import Classifier
 from waferlab.tasks.fit import device_of, fit
 from waferlab.tasks.mixed_type import MixedType
-from waferlab.wafer import FAIL, NO_DIE, PASS, dihedral_indices
-
-#: An epoch to warm up, and the one that is timed.
-EPOCHS = 2
+from waferlab.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -77,9 +74,9 @@ def teacher_workload(maps: int, precision: str = "32-true") -> Workload:
     return _workload(config.backbone, config.teacher, maps)
 
 
-def _experiment(override: str) -> Config:
+def _experiment(override: str) -> MixedTypeConfig:
     """What ``waferlab train OVERRIDE`` would run."""
-    return checked(Config, compose_overrides("train", [override]))
+    return checked(MixedTypeConfig, compose_overrides("train", [override]))
 
 
 def _workload(network: ModelConfig, how: FitConfig, maps: int) -> Workload:
@@ -89,18 +86,29 @@ def _workload(network: ModelConfig, how: FitConfig, maps: int) -> Workload:
     return Workload(network, how.model_copy(update={"trainer": trainer}), dataset, teacher)
 
 
-class _Timed(MixedType):
-    """Notes the seconds of each epoch's steps and validation; Lightning writes its checkpoints afterwards."""
+class Timed(Task):
+    """Notes what each epoch took; Lightning writes its checkpoints afterwards."""
 
-    started, seconds = 0.0, 0.0
+    started, steps, epoch = 0.0, 0.0, Epoch(0, 0)
 
     def on_train_epoch_start(self) -> None:
+        """Start the clock."""
         super().on_train_epoch_start()
         self.started = time.perf_counter()
 
+    def on_validation_start(self) -> None:
+        """Read the clock after the epoch's last step."""
+        super().on_validation_start()
+        self.steps = time.perf_counter() - self.started
+
     def on_train_epoch_end(self) -> None:
-        self.seconds = time.perf_counter() - self.started
+        """Stop the clock."""
+        self.epoch = Epoch(self.steps, time.perf_counter() - self.started)
         super().on_train_epoch_end()
+
+
+class _TimedMixedType(Timed, MixedType):
+    """The project's training with a clock."""
 
 
 def lightning_epoch(work: Workload, loss: Distillation, batches: Any = None) -> float:
@@ -114,11 +122,11 @@ def lightning_epoch(work: Workload, loss: Distillation, batches: Any = None) -> 
     val = work.dataset.part("val")
     outputs = work.teacher[0, : len(val)] if loss.uses_teacher else None
     validation = Batch(torch.from_numpy(val.maps), torch.from_numpy(val.labels).float(), outputs)
-    task, trainer = _Timed(work.model(), loss, work.how, validation, seed=0), work.how.trainer
+    task, trainer = _TimedMixedType(work.model(), loss, work.how, validation, seed=0), work.how.trainer
     with tempfile.TemporaryDirectory() as folder:
         train = batches or work.batches(loss)
         fit(task, train, work.validation(), trainer, Path(folder), "  epoch", DummyLogger())
-    return task.seconds
+    return task.epoch.whole
 
 
 def bare_epoch(work: Workload) -> float:
@@ -126,50 +134,19 @@ def bare_epoch(work: Workload) -> float:
 
     Of the project it uses the network and the encoding's table alone.
     """
-    trainer, arguments, device = work.how.trainer, work.how.optimizer.arguments, device_of(work.how.trainer)
-    model = work.model().to(device)
-    net, table = model.net, model.table
-    train, val = work.dataset.part("train"), work.dataset.part("val")
-    maps, labels = torch.from_numpy(train.maps).to(device), torch.from_numpy(train.labels).float().to(device)
-    val_maps = torch.from_numpy(val.maps).to(device)
-    turns = torch.from_numpy(dihedral_indices(*work.dataset.wafers.size)).to(device)
+    how = work.how
+    maps, val_maps = placed(how, work.dataset)
+    model = work.model().to(maps.device)
+    labels = torch.from_numpy(work.dataset.part("train").labels).float().to(maps.device)
 
-    def pixels(dies: Tensor) -> Tensor:
-        return table.index_select(0, dies.flatten().int()).view(*dies.shape, -1).permute(0, 3, 1, 2)
+    def answer(dies: Tensor) -> Tensor:
+        logits: Tensor = model.net(pixels(model.table, dies))
+        return logits.float()
 
-    optimizer = work.how.optimizer.build("optimizer", params=net.parameters())
-    schedule = work.how.schedule.build("schedule")
-    noise = trainer.die_noise
-    steps, step, seconds = EPOCHS * math.ceil(len(maps) / trainer.batch_size), 0, 0.0
-    lower = torch.autocast(device.type, torch.bfloat16, enabled=trainer.precision == "bf16-mixed")
-    for _ in range(EPOCHS):
-        started = time.perf_counter()
-        net.train()
-        for rows in torch.split(torch.randperm(len(maps), device=device), trainer.batch_size):
-            dies = maps[rows]
-            if trainer.augment:
-                turn = turns[torch.randint(len(turns), (len(rows),), device=device)]
-                dies = dies.flatten(1).gather(1, turn).view_as(dies)
-            if noise:
-                swapped = torch.rand(dies.shape, device=device) < torch.rand(len(rows), 1, 1, device=device) * noise
-                dies = torch.where(swapped & (dies != NO_DIE), PASS + FAIL - dies, dies)
-            for group in optimizer.param_groups:
-                group["lr"] = arguments["lr"] * schedule(step / steps)
-            with lower:
-                logits = net(pixels(dies))
-            loss = binary_cross_entropy_with_logits(logits.float(), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if trainer.gradient_clip is not None:
-                clip_grad_norm_(net.parameters(), trainer.gradient_clip)
-            optimizer.step()
-            loss.item()
-            step += 1
-        net.eval()
-        with torch.no_grad(), lower:
-            torch.cat([net(pixels(some)).float().cpu() for some in torch.split(val_maps, 512)])
-        seconds = time.perf_counter() - started
-    return seconds
+    def loss(dies: Tensor, rows: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(answer(dies), labels[rows])
+
+    return bare_loop(how, model, maps, val_maps, loss, answer).whole
 
 
 class LiveTeacher:

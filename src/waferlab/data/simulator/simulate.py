@@ -1,12 +1,14 @@
 """Label rows in, wafer maps out."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from waferlab.data.dataset import Dataset, Wafers
+from waferlab.data.ragged import RaggedMaps, resized
 from waferlab.data.simulator.patterns import GENERATORS
 from waferlab.data.simulator.wafer import Dies, Notch, WaferParams
 from waferlab.data.split import split_by_content
@@ -20,7 +22,7 @@ _CHUNK = 64
 def simulate(
     labels: NDArray[np.uint8],
     size: tuple[int, int] | int = 52,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     params: WaferParams | None = None,
     threads: int | None = None,
 ) -> Wafers:
@@ -29,7 +31,8 @@ def simulate(
     Args:
         labels: (N, 8) uint8 bits in the order of `DEFECTS`, in any combination.
         size: (H, W) in dies, or one number for both; at least 12.
-        seed: equal labels, size, seed and parameters give equal bytes, whatever the machine and the number of threads.
+        seed: one number or more; equal labels, size, seed and parameters give equal bytes, whatever the machine and the
+            number of threads.
         params: the wafer, by default MixedWM38's disc.
         threads: how many to use, by default one a core.
 
@@ -90,6 +93,8 @@ def load(
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     *,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    normal_share: float | None = None,
     edge_exclusion: float = 0.0,
     notch: Notch = "none",
     background: tuple[float, float] = (0.01, 0.2),
@@ -98,6 +103,9 @@ def load(
 
     Args:
         maps: how many, at least 38.
+        sizes: heights and widths of wafers that come as often as each other, instead of one size; each wafer lies in
+            the middle of a grid of size x size dies.
+        normal_share: share of wafers without a defect, in (0, 1), instead of one of the 38 patterns'.
         size: dies across.
         seed: of the wafers and the split.
         fractions: shares of train, val and test.
@@ -109,8 +117,37 @@ def load(
     patterns = pattern_labels()
     if maps < len(patterns):
         raise ConfigError(f"maps is {maps}: give at least {len(patterns)}, one a pattern.")
-    labels = np.resize(patterns, (maps, len(DEFECTS)))
+    if normal_share is None:
+        labels = np.resize(patterns, (maps, len(DEFECTS)))
+    elif 0 < normal_share < 1:
+        labels = np.zeros((maps, len(DEFECTS)), np.uint8)
+        abnormal = labels[round(maps * normal_share) :]
+        abnormal[:] = np.resize(patterns[1:], abnormal.shape)
+    else:
+        raise ConfigError(f"normal_share is {normal_share}: give a share between 0 and 1, without the ends.")
     np.random.Generator(np.random.PCG64(seed)).shuffle(labels)
-    wafers = simulate(labels, size, seed, WaferParams(edge_exclusion, notch, background))
+    params = WaferParams(edge_exclusion, notch, background)
+    wafers = _of_many_sizes(labels, sizes, size, seed, params) if sizes else simulate(labels, size, seed, params)
     facts: dict[str, str | int] = {"size": f"{size}x{size}", "seed": seed}
+    if sizes:
+        facts["sizes"] = ", ".join(f"{height}x{width}" for height, width in sizes)
     return Dataset(wafers, split_by_content(wafers, fractions, seed), "simulated", facts)
+
+
+def _of_many_sizes(
+    labels: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], size: int, seed: int, params: WaferParams
+) -> Wafers:
+    """Each label's wafer, of one size after the other, in the middle of a grid of size x size dies."""
+    rows = [np.arange(first, len(labels), len(sizes)) for first in range(len(sizes))]
+    drawn = [simulate(labels[some], sizes[place], (seed, place), params) for place, some in enumerate(rows)]
+    masks = [part.masks for part in drawn if part.masks is not None]
+    back = np.argsort(np.concatenate(rows))
+
+    def in_order(parts: list[NDArray[np.uint8]]) -> RaggedMaps:
+        shapes = np.repeat([part.shape[1:] for part in parts], [len(part) for part in parts], axis=0)
+        ends = np.cumsum(shapes.prod(1))
+        flat = np.concatenate([part.ravel() for part in parts])
+        return RaggedMaps(flat, shapes, ends - shapes.prod(1)).only(back)
+
+    grid, own = (size, size), in_order([part.maps for part in drawn])
+    return Wafers(resized(own, grid, "keep"), labels, DEFECTS, resized(in_order(masks), grid, "keep"), own, "keep")

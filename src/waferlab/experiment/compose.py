@@ -1,6 +1,5 @@
 """From what Hydra composed, or from overrides given in Python, to a checked configuration."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -13,12 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from waferlab.conf_folder import config_folder
-from waferlab.config import AnySchema, Config, parse
+from waferlab.config import AnomalyConfig, ExperimentConfig, MixedTypeConfig, experiment_config
 from waferlab.errors import ConfigError
 from waferlab.progress import note
-
-#: What may be said beside ``resume=``, where things lie; everything else is the interrupted run's own.
-_BESIDE_RESUME = re.compile(r"(resume|store|tracking|tracking\.uri|hydra\..+)=")
+from waferlab.schema import AnySchema, parse
 
 
 def plain(composed: DictConfig) -> dict[str, Any]:
@@ -62,49 +59,32 @@ def command_line(command: str, overrides: Sequence[str]) -> str:
     return shlex.join(["waferlab", command, *overrides])
 
 
-def configuration(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
-    """The experiment to run: as composed, or the stored one of the run to resume.
-
-    Args:
-        overrides: what was asked for in so many words.
+def configuration(composed: DictConfig, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """The experiment that was composed from these overrides, checked against its task's schema.
 
     Raises:
-        ConfigError: the configuration is wrong, or more than the run is given beside ``resume=``.
-        WaferlabError: the run to resume is unknown or not interrupted.
+        ConfigError: the configuration is wrong.
     """
-    config = checked(Config, composed)
-    if config.resume is not None:
-        return _resumed(config, overrides)
-    for sentence in _without_effect(config, overrides):
-        note(sentence)
+    config = experiment_config(plain(composed))
+    if config.resume is None:
+        for sentence in _without_effect(config, overrides):
+            note(sentence)
     return config
 
 
-def _without_effect(config: Config, overrides: Sequence[str]) -> Iterator[str]:
+def _without_effect(config: ExperimentConfig, overrides: Sequence[str]) -> Iterator[str]:
     """Sentences on overrides that nothing will read: no errors, as a sweep may need them for its other runs."""
     loss: Any = config.distillation.resolve()
-    if config.student is None:
+    if isinstance(config, AnomalyConfig):
+        idle, why = r"teacher\.average_views|trainer\.label_noise", "a detector asks its teacher for features alone"
+        if config.teacher.model or config.teacher.training == "none":
+            idle, why = rf"{idle}|teacher\.(dataset|optimizer|schedule|trainer)", "no teacher is trained"
+    elif isinstance(config, MixedTypeConfig) and config.student is None:
         idle, why = "trainer|optimizer|schedule|distillation", "student=none, and a teacher's settings are teacher.…"
-    elif not loss.uses_teacher:
+    elif not getattr(loss, "uses_teacher", True):  # another task's loss is refused later
         idle, why = "teacher|backbone", f"{loss.__name__} asks no teacher"
     else:
         return
     for override in overrides:
         if re.match(rf"[+~]*({idle})[.=]", override):
             yield f"{override} has no effect: {why}"
-
-
-def _resumed(config: Config, overrides: Sequence[str]) -> Config:
-    from waferlab.tracking.run import Tracker
-
-    others = [override for override in overrides if not _BESIDE_RESUME.match(override)]
-    if others:
-        raise ConfigError(f"resume= goes on with the run's own configuration; leave out {', '.join(others)}")
-    assert config.resume is not None
-    stored = json.loads(Tracker(config.tracking, config.store).interrupted_config(config.resume))
-    here = {
-        "resume": config.resume,
-        "store": config.store,
-        "tracking": stored["tracking"] | {"uri": config.tracking.uri},
-    }
-    return parse(Config, stored | here)

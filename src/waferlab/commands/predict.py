@@ -1,0 +1,119 @@
+"""``waferlab predict``: what a trained model says of every wafer of a data set, as a table, heat maps and pictures."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+
+from waferlab.data.dataset import Dataset, Wafers
+from waferlab.experiment.compose import checked
+from waferlab.experiment.networks import TrainedModel, require_match
+from waferlab.models.classifier import Classifier, predict_logits
+from waferlab.models.detector import Detector
+from waferlab.progress import note, say
+from waferlab.schema import Component
+from waferlab.tracking.anomaly_figures import overlay
+from waferlab.tracking.figures import save
+from waferlab.tracking.run import Tracker
+from waferlab.wafer import NO_DIE, pattern_name
+
+TABLE, HEAT_MAPS, PICTURES = "predictions.csv", "heat_maps.npy", "pictures"
+
+
+class PredictConfig(TrainedModel):
+    """What to predict, and where to write it.
+
+    Attributes:
+        dataset: all wafers that the source yields are predicted, whatever their part.
+        output: folder of the table and the pictures.
+        threshold: score from which on a wafer counts as abnormal, or null for the one chosen on validation.
+        die_threshold: the same for a die.
+        pictures: how many of the wafers with the highest scores are drawn.
+    """
+
+    dataset: Component
+    output: Path
+    threshold: float | None = Field(allow_inf_nan=False)
+    die_threshold: float | None = Field(allow_inf_nan=False)
+    pictures: int = Field(ge=0)
+
+
+def run(composed: DictConfig) -> None:
+    """Predict as composed on the command line; say what was found and where it was written."""
+    config = checked(PredictConfig, composed)
+    config.dataset.checked("dataset")
+    _, model = config.read(Tracker(config.tracking, config.store))
+    say("reading the data")
+    dataset: Dataset = config.dataset.build("dataset")
+    require_match(model, dataset, f"model={config.model}")
+    config.output.mkdir(parents=True, exist_ok=True)
+    say("predicting")
+    if isinstance(model, Detector):
+        written = _detect(model, dataset.wafers, config)
+    else:
+        written = _classify(model, dataset.wafers, config)
+    console = Console()
+    for path in written:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _classify(model: Classifier, wafers: Wafers, config: PredictConfig) -> list[Path]:
+    logits = predict_logits(model, wafers.maps)
+    bits, shares = (logits > 0).numpy().astype(np.uint8), logits.sigmoid().numpy()
+    names = [pattern_name(row, model.classes) for row in bits]
+    rows = [[row, names[row], *(f"{share:.4f}" for share in shares[row])] for row in range(len(wafers))]
+    return [_table(config.output, ["wafer", "pattern", *model.classes], rows)]
+
+
+def _detect(model: Detector, wafers: Wafers, config: PredictConfig) -> list[Path]:
+    chosen = model.thresholds.tolist()
+    threshold = chosen[0] if config.threshold is None else config.threshold
+    die_threshold = chosen[1] if config.die_threshold is None else config.die_threshold
+    die_maps, scores = model.predict(wafers.maps)
+    if empty := int((wafers.maps == NO_DIE).all((1, 2)).sum()):
+        note(f"without any die, and so without a score that says anything: {empty:,} of {len(wafers):,} wafers")
+    found = (die_maps >= die_threshold) & (wafers.maps != NO_DIE)
+    rows = [
+        [row, f"{scores[row]:.6g}", int(scores[row] >= threshold), int(found[row].sum())] for row in range(len(wafers))
+    ]
+    table = _table(config.output, ["wafer", "score", "abnormal", "abnormal_dies"], rows)
+    heat_maps = config.output / HEAT_MAPS
+    np.save(heat_maps, die_maps)
+    if not np.isfinite(threshold):
+        note("this model has no threshold, as its validation wafers were of one kind; give one: threshold=…")
+    Console().print(
+        f"{(scores >= threshold).sum():,} of {len(wafers):,} wafers are abnormal: score at least {threshold:.4g}",
+        highlight=False,
+    )
+    return [table, heat_maps, *_pictures(config, wafers.maps, die_maps, scores, (threshold, die_threshold))]
+
+
+def _pictures(
+    config: PredictConfig,
+    maps: NDArray[np.uint8],
+    die_maps: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    thresholds: tuple[float, float],
+) -> list[Path]:
+    """A file for each of the wafers with the highest scores; the folder, if there are any."""
+    highest = np.argsort(-scores, kind="stable")[: config.pictures]
+    drawn = {
+        f"wafer_{row:06d}": overlay(f"wafer {row}", maps[row], die_maps[row], float(scores[row]), *thresholds)
+        for row in highest
+    }
+    folder = config.output / PICTURES
+    for earlier in folder.glob("wafer_*.png"):
+        earlier.unlink()
+    save(drawn, folder)
+    return [folder] if drawn else []
+
+
+def _table(folder: Path, header: list[str], rows: list[list[object]]) -> Path:
+    path = folder / TABLE
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return path

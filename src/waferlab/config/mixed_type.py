@@ -1,0 +1,34 @@
+"""The configuration of mixed-type classification."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from waferlab.config.parts import NETWORK, ExperimentConfig, ModelConfig
+from waferlab.errors import ConfigError
+from waferlab.schema import Component
+
+
+class MixedTypeConfig(ExperimentConfig):
+    """Mixed-type classification: the student is any network, or none where only a teacher is asked for."""
+
+    student: ModelConfig | None = None
+
+    def components(self) -> Iterator[tuple[str, Component, tuple[str, ...]]]:
+        """Every component with its place in the configuration and the parameters that the program supplies."""
+        yield from super().components()
+        if self.student is not None:
+            yield "student", self.student, NETWORK
+
+
+def check_losses(config: MixedTypeConfig, loss: Any) -> None:
+    """Refuse settings that contradict what the loss uses.
+
+    Raises:
+        ConfigError: a teacher or noise in labels that the loss never sees.
+    """
+    if config.student is not None and config.teacher.model and not loss.uses_teacher:
+        raise ConfigError(f"teacher.model: {loss.__name__} has no teacher; leave it out, or choose distillation=logits")
+    if config.trainer.label_noise and not loss.uses_labels:
+        raise ConfigError(
+            f"trainer.label_noise: {loss.__name__} sees no labels; did you mean teacher.trainer.label_noise?"
+        )

@@ -1,0 +1,69 @@
+"""Mixed-type classification: a teacher learns the defects from labels, a student from the teacher."""
+
+import shutil
+
+from waferlab.config import MixedTypeConfig, check
+from waferlab.data.dataset import PARTS
+from waferlab.distillation.losses import Distillation
+from waferlab.experiment.classification import COLUMNS, NEXT, record
+from waferlab.experiment.networks import Place, check_fits, fit_classifier, make_model, read_dataset
+from waferlab.experiment.outcome import Outcome, command_of, own_modules, told_how_to_go_on
+from waferlab.experiment.teachers import Teachers, dataset_tags
+from waferlab.models.files import save_model
+from waferlab.progress import say
+from waferlab.tasks.classification import evaluate_baselines, evaluate_model
+from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Tracker
+
+
+def run(config: MixedTypeConfig, command: str) -> Outcome:
+    """Run one experiment; the command that asked for it is kept with its run.
+
+    Raises:
+        ConfigError: the configuration doesn't fit the code it names.
+        WaferlabError: the data, the teacher or the training is at fault.
+    """
+    check(config)
+    check_fits(config)
+    say("reading the data")
+    dataset = read_dataset(config.dataset, "dataset", config.withhold)
+    dataset.require(*PARTS)
+    loss: Distillation = config.distillation.build("distillation")
+    tracker = Tracker(config.tracking, config.store)
+    begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
+    student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None
+    teachers = Teachers(config, dataset, tracker)
+    network = "student" if config.student else "teacher"
+    name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}"
+    tags = {**config.tracking.tags, "role": EXPERIMENT, "network": network}
+    with tracker.run(name, tags, config.resume) as opened, told_how_to_go_on(opened.id, command):
+        folder = config.store / "runs" / opened.id
+        if config.resume is None:
+            opened.parameters(config.plain())
+            opened.tags(dataset_tags(dataset) | {"command": command})
+        teacher = teachers.get() if loss.uses_teacher or student is None else None
+        test, evaluations = dataset.part("test"), []
+        if student is not None:
+            place = Place(opened, folder / "training", "student")
+            answers = teachers.answers(teacher, config.trainer.augment) if teacher and loss.uses_teacher else None
+            fitted = fit_classifier(student, loss, config.fit, config.seed, dataset, answers, place)
+            model = student = student.fused()
+            file = save_model(student, folder / MODEL_FILE)
+            opened.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
+            evaluations.append(evaluate_model("student", student, test, file.stat().st_size))
+        if teacher is not None:
+            opened.tags(teacher.tags)
+            size, average = teacher.file.stat().st_size, config.teacher.average_views
+            logits = teachers.logits(teacher, "test", "32-true")[0]
+            evaluations.append(evaluate_model("teacher", teacher.model, test, size, average, logits))
+            if student is None:
+                model, file = teacher.model, teacher.file
+        say("fitting trivial baselines, drawing figures")
+        evaluations += evaluate_baselines(dataset)
+        figures = record(opened, evaluations, test, folder / "figures")
+        opened.file(file, MODEL_FOLDER)
+        shutil.rmtree(folder / "training", ignore_errors=True)
+    return Outcome(
+        run_id=opened.id, command=command, begun_by=begun_by, facts=dataset.facts, modules=own_modules(model.config),
+        following=NEXT, wafers=len(test), columns=COLUMNS, evaluations=evaluations, figures=figures,
+        model=opened.id, model_file=file,
+    )  # fmt: skip

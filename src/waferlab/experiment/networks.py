@@ -1,0 +1,188 @@
+"""What experiments do with a network: make it with its initial weights, find a finished one, fit it."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from waferlab.config import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig
+from waferlab.data.batches import Batch, Batches
+from waferlab.data.dataset import Dataset, Wafers
+from waferlab.distillation.losses import Distillation
+from waferlab.errors import ConfigError, WaferlabError
+from waferlab.models.classifier import Classifier
+from waferlab.models.detector import Detector
+from waferlab.models.files import is_model_file, load_any, load_model, require_saveable
+from waferlab.models.students import Compact
+from waferlab.schema import Component, Schema
+from waferlab.tasks.fit import Fitted, device_of, fit
+from waferlab.tasks.mixed_type import MixedType
+from waferlab.tasks.task import optimizer_and_schedule
+from waferlab.tracking.logger import RunLogger
+from waferlab.tracking.run import Run, Tracker
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one training logs and saves, and what messages call it.
+
+    Attributes:
+        run: its MLflow run.
+        folder: for checkpoints.
+        title: beside the progress bar.
+        path: prefix of its keys in the configuration.
+    """
+
+    run: Run
+    folder: Path
+    title: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A teacher's logits: on each view of each training map (V, N, C), and on the validation maps (N, C)."""
+
+    train: Tensor
+    val: Tensor
+
+
+def read_dataset(config: Component, path: str, withhold: Sequence[str]) -> Dataset:
+    """The wafers that a component yields, some defects kept from training and validation."""
+    dataset: Dataset = config.build(path)
+    return dataset.withholding(withhold)
+
+
+def check_fits(config: ExperimentConfig) -> None:
+    """Have optimizers and schedules refuse what they refuse before anything is trained.
+
+    Raises:
+        ConfigError: a value that an optimizer or a schedule refuses.
+    """
+    for path, how in config.fits:
+        optimizer_and_schedule(nn.Linear(1, 1), how, path)
+
+
+def fit_classifier(
+    model: Classifier,
+    loss: Distillation,
+    how: FitConfig,
+    seed: int,
+    dataset: Dataset,
+    answers: Answers | None,
+    place: Place,
+) -> Fitted:
+    """Fit a classifier; the loss gets labels only where it says that it uses them."""
+    trainer, device = how.trainer, device_of(how.trainer)
+    train, val = dataset.part("train"), dataset.part("val")
+    labels = noisy_labels(train, trainer.label_noise, seed) if loss.uses_labels else None
+    batches = Batches(
+        train, trainer.batch_size, labels=labels, teacher=answers.train if answers else None,
+        shuffle=True, augment=trainer.augment, die_noise=trainer.die_noise, seed=seed, device=device,
+    )  # fmt: skip
+    val_labels = torch.from_numpy(val.labels).float()
+    validation = Batch(torch.from_numpy(val.maps), val_labels, answers.val if answers else None)
+    task = MixedType(model, loss, how, validation, seed, place.path)
+    logger = RunLogger(place.run)
+    return fit(task, batches, Batches(val, 512, device=device), trainer, place.folder, place.title, logger)
+
+
+def make_model(config: ModelConfig, dataset: Dataset, tracker: Tracker, path: str, seed: int) -> Classifier:
+    """A network for a data set, with its initial weights.
+
+    Raises:
+        ConfigError: a network that can't be saved or trained.
+        WaferlabError: its weights are missing, damaged or another network's.
+    """
+    require_saveable(config, path)
+    if config.resolve() is Compact and config.checked(path, *NETWORK).get("fused"):
+        raise ConfigError(f"{path}.fused: a network without batch norms is not for training; leave it out")
+    torch.manual_seed(seed)
+    if config.weights in ("none", "imagenet"):
+        return Classifier(config, dataset.classes, dataset.wafers.size, path)
+    file = model_reference(config.weights, tracker)
+    if not is_model_file(file):  # a file of timm's
+        return Classifier(config.model_copy(update={"weights": str(file)}), dataset.classes, dataset.wafers.size, path)
+    model = Classifier(config.model_copy(update={"weights": "none"}), dataset.classes, dataset.wafers.size, path)
+    source = load_model(file)
+    require_match(source, dataset, f"{path}.weights={config.weights}")
+    try:
+        model.net.load_state_dict(unfused(source, dataset.part("train")).net.state_dict())
+    except RuntimeError as error:
+        there, here = (f"{one.target} {one.arguments or ''}".rstrip() for one in (source.config, config))
+        raise WaferlabError(f"{path}.weights={config.weights}: that model is a {there}, this one a {here}") from error
+    return model
+
+
+def unfused(model: Classifier, wafers: Wafers) -> Classifier:
+    """The same function with batch norms to train, where they were folded away; in training, for wafers like these."""
+    net = model.net
+    if not isinstance(net, Compact) or not net.arguments["fused"]:
+        return model
+    config = model.config.model_copy(update={"fused": False})
+    made = Classifier(config, model.classes, model.size)
+    made.net = net.unfuse(model.encode(torch.from_numpy(wafers.maps[:: len(wafers) // 256 + 1])))
+    return made
+
+
+class TrainedModel(Schema):
+    """A finished model, and where to look for it.
+
+    Attributes:
+        model: an MLflow run id or model file.
+        modules: of your own networks, imported before the model is read.
+        tracking, store: where runs lie.
+    """
+
+    model: str
+    modules: list[str]
+    tracking: TrackingConfig
+    store: Path
+
+    def read(self, tracker: Tracker) -> tuple[Path, Classifier | Detector]:
+        """Its file, and the model.
+
+        Raises:
+            ConfigError: a module can't be imported.
+            WaferlabError: the model is missing or damaged, or names code that isn't trusted.
+        """
+        for module in self.modules:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise ConfigError(f"modules: {module} can't be imported ({error})") from error
+        file = model_reference(self.model, tracker)
+        return file, load_any(file)
+
+
+def model_reference(reference: str, tracker: Tracker) -> Path:
+    """The file that ``weights=`` or ``model=`` means: a path, or the model of an MLflow run."""
+    path = Path(reference)
+    if path.exists():
+        return path
+    if len(reference) == 32 and all(letter in "0123456789abcdef" for letter in reference):
+        return tracker.model_file(reference)
+    raise WaferlabError(f"'{reference}' is neither a file that exists nor the id of an MLflow run")
+
+
+def require_match(model: Classifier | Detector, dataset: Dataset, what: str) -> None:
+    """Refuse a model whose classes, where both have some, or map size aren't the data set's."""
+    if isinstance(model, Classifier) and dataset.classes and model.classes != dataset.classes:
+        raise WaferlabError(
+            f"{what}: its classes ({', '.join(model.classes)}) are not those of the data set "
+            f"{dataset.name} ({', '.join(dataset.classes)})"
+        )
+    if model.size != dataset.wafers.size:
+        raise WaferlabError(
+            f"{what}: it reads maps of {model.size} dies, the data set {dataset.name} has {dataset.wafers.size}"
+        )
+
+
+def noisy_labels(wafers: Wafers, share: float, seed: int) -> Tensor:
+    """Labels (N, C) float, a share of whose bits are flipped."""
+    labels = torch.from_numpy(wafers.labels).float()
+    flipped = torch.rand(labels.shape, generator=torch.Generator().manual_seed(seed)) < share
+    return torch.where(flipped, 1 - labels, labels)

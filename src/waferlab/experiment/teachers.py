@@ -1,0 +1,105 @@
+"""The teacher of an experiment: found or trained, and asked."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from waferlab.config import ExperimentConfig
+from waferlab.data.dataset import PARTS, Dataset, Part
+from waferlab.distillation.losses import Supervised
+from waferlab.distillation.teacher_store import Teacher, TeacherStore
+from waferlab.experiment.networks import Answers, Place, fit_classifier, make_model, model_reference, require_match
+from waferlab.models.classifier import Classifier
+from waferlab.models.files import load_model, save_model
+from waferlab.tasks.fit import device_of
+from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, TEACHER, Tracker
+
+#: Part of what determines a teacher: raised when the code comes to train another one by the same configuration.
+RECIPE_VERSION = 3
+#: What of a teacher's configuration says nothing of how it is trained; its data is known by a fingerprint.
+_NO_RECIPE = {"model", "average_views", "training", "dataset"}
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """The teacher that a configuration and a data set determine."""
+
+    config: ExperimentConfig
+    dataset: Dataset
+    tracker: Tracker
+
+    @property
+    def store(self) -> TeacherStore:
+        """Where teachers and their outputs are kept."""
+        return TeacherStore(self.config.store / "teachers")
+
+    def answers(self, teacher: Teacher, every_view: bool) -> Answers:
+        """What a student is taught: on each view of the training maps if it sees them in every view."""
+        precision = self.config.teacher.trainer.precision
+        train = self.logits(teacher, "train", precision, every_view)
+        return Answers(train, self.logits(teacher, "val", precision)[0])
+
+    def logits(self, teacher: Teacher, part: Part, precision: str, every_view: bool = False) -> Tensor:
+        """The teacher's logits (V, N, C) on a part, from the store or now; V is 1 where it answers with their mean."""
+        return self.store.logits(
+            teacher.model, self.dataset.part(part), precision, device_of(self.config.teacher.trainer),
+            every_view=every_view, average_views=self.config.teacher.average_views,
+        )  # fmt: skip
+
+    def get(self) -> Teacher:
+        """The experiment's teacher: the one it names, or the backbone, trained now if nobody has before."""
+        config = self.config
+        if config.teacher.model:
+            teacher = finished_teacher(config.teacher.model, self.tracker)
+            require_match(teacher.model, self.dataset, f"teacher.model={config.teacher.model}")
+            return teacher
+        recipe = config.teacher.model_dump(mode="json", by_alias=True, exclude=_NO_RECIPE) | {
+            "version": RECIPE_VERSION,
+            "backbone": config.backbone.model_dump(mode="json", by_alias=True) | {"weights": self._weights()},
+            "dataset": self.dataset.fingerprint,
+        }
+        return self.store.get(recipe, self._train_teacher)
+
+    def _weights(self) -> str:
+        """What the backbone starts from: a file by its content, since another one may come to lie in its place."""
+        file = Path(self.config.backbone.weights)
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else self.config.backbone.weights
+
+    def _train_teacher(self, folder: Path) -> tuple[Classifier, str]:
+        """Train the backbone on labels, as an MLflow run of its own; an interrupted one goes on."""
+        config, begun = self.config, folder / "run_id"
+        run_id = begun.read_text() if begun.exists() else None
+        if run_id is not None and self.tracker.find(run_id) is None:
+            run_id = None  # it was logged elsewhere; its checkpoints are as good as ever
+        model = make_model(config.backbone, self.dataset, self.tracker, "backbone", config.teacher.seed)
+        with self.tracker.run("teacher", {**config.tracking.tags, "role": TEACHER}, run_id) as run:
+            if run_id is None:
+                run.parameters(config.plain())
+                run.tags(dataset_tags(self.dataset))
+                folder.mkdir(parents=True, exist_ok=True)
+                begun.write_text(run.id)
+            place = Place(run, folder, "teacher", "teacher.")
+            fitted = fit_classifier(model, Supervised(), config.teacher, config.teacher.seed, self.dataset, None, place)
+            run.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
+            run.file(save_model(model, folder / MODEL_FILE), MODEL_FOLDER)
+        return model, run.id
+
+
+def finished_teacher(reference: str, tracker: Tracker) -> Teacher:
+    """The classifier that ``teacher.model=`` names.
+
+    Raises:
+        WaferlabError: it is missing or damaged, or names code that isn't trusted.
+    """
+    file = model_reference(reference, tracker)
+    return Teacher(load_model(file), file, None if file == Path(reference) else reference)
+
+
+def dataset_tags(dataset: Dataset) -> dict[str, str]:
+    """What a run says of its data."""
+    sizes = ", ".join(f"{name} {np.count_nonzero(dataset.split == code)}" for code, name in enumerate(PARTS))
+    facts = {"fingerprint": dataset.fingerprint, "split": sizes} | dataset.facts
+    return {"dataset": dataset.name} | {f"dataset.{name}": str(fact) for name, fact in facts.items()}

@@ -1,0 +1,139 @@
+"""Anomaly detection as a LightningModule: a student matches its teacher's pyramid on normal wafers."""
+
+import torch
+from torch import Tensor
+
+from waferlab.config import AttentionConfig, FitConfig
+from waferlab.data.batches import Batch
+from waferlab.data.masks import Truth
+from waferlab.distillation.pyramid import PyramidDistillation
+from waferlab.errors import WaferlabError
+from waferlab.metrics.anomaly import AUPRO_LIMIT
+from waferlab.models.detector import Detector
+from waferlab.models.disagreement import disagreements, diversity
+from waferlab.models.reference import Reference
+from waferlab.tasks.detection import anomaly_metrics
+from waferlab.tasks.task import Task
+
+#: Of the diversity of the teacher's features; below it, the targets say next to nothing.
+COLLAPSED = 0.02
+
+
+class Anomaly(Task):
+    """Fits the student of a `Detector`, and its attention where the configuration says so.
+
+    Args:
+        detector: teacher, targets and student.
+        loss: between the pyramids.
+        how: optimizer and schedule.
+        attention: how it is trained.
+        validation: truth of the validation wafers, in their order.
+        select: the metric of `AnomalyMetrics` that the best epoch is chosen by.
+        seed: with the epoch, determines dropout.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        loss: PyramidDistillation,
+        how: FitConfig,
+        attention: AttentionConfig,
+        validation: Truth,
+        select: str,
+        seed: int,
+    ) -> None:
+        super().__init__(how, seed)
+        self.model, self.loss = detector, loss
+        self.attention, self.validation, self.select = attention, validation, select
+        self.levels: list[list[Tensor]] = []
+        self.maps: list[Tensor] = []
+        self.diversity: list[Tensor] = []
+
+    @property
+    def monitor(self) -> str:
+        """The chosen metric on the validation part."""
+        return f"val/{self.select}"
+
+    @property
+    def may_be_best(self) -> bool:
+        """Whether the student has begun to learn."""
+        return not self._pretrains
+
+    def on_train_epoch_start(self) -> None:
+        """Have everything that isn't trained in this epoch in evaluation mode."""
+        super().on_train_epoch_start()
+        self.model.train()
+        self.model.targets.train(self._trains_attention)
+
+    @property
+    def _trains_attention(self) -> bool:
+        return self._pretrains or self.attention.training == "joint"
+
+    @property
+    def _pretrains(self) -> bool:
+        return self.attention.training == "pretrained" and self.current_epoch < self.attention.pretrain_epochs
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Loss of one batch."""
+        model, is_first, learns = self.model, self._pretrains, self._trains_attention
+        features = model.features(batch.maps, batch.teacher)
+        with torch.set_grad_enabled(learns):
+            targets = model.targets(features)
+        loss = batch.maps.new_zeros((), dtype=torch.float32)
+        if not is_first:
+            loss = loss + self.loss(disagreements(model.student(batch.maps), targets, model.distance))
+        if learns:
+            kept = [level.mean() for level in disagreements(targets, features, model.distance)]
+            loss = loss + (1.0 if is_first else self.attention.fidelity) * torch.stack(kept).sum()
+            if len(batch.maps) > 1:
+                self._watch(targets, features)
+        return self.noted(loss)
+
+    @torch.no_grad()
+    def _watch(self, targets: list[Tensor], features: list[Tensor]) -> None:
+        left, before = (diversity(levels, self.model.distance) for levels in (targets, features))
+        self.diversity.append(left / before.clamp_min(torch.finfo(torch.float32).tiny))
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch, and end the training where attention has collapsed.
+
+        Raises:
+            WaferlabError: the targets have become next to constant.
+        """
+        super().on_train_epoch_end()
+        if not self.diversity:
+            return
+        left = torch.stack(self.diversity[len(self.diversity) // 2 :]).mean(0)
+        self.diversity.clear()
+        self.log("train/target_diversity", left.min())
+        if left.min() < COLLAPSED:
+            level = self.model.teacher.pyramid.levels[int(left.argmin())]
+            raise WaferlabError(
+                f"the attention has collapsed: on level {level} its output has {100 * left.min():.2g} % of the variety "
+                f"of the teacher's features: the student has nothing to learn; raise attention.fidelity (now "
+                f"{self.attention.fidelity:g}), or use attention.training=frozen"
+            )
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Keep the levels' disagreements; metrics are exact, over all maps at once."""
+        self.levels.append([level.float().cpu() for level in self.model(batch.maps)])
+        self.maps.append(batch.maps.cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every metric of the validation part; normal wafers among it stand for the training's."""
+        levels, maps = [torch.cat(level) for level in zip(*self.levels, strict=True)], torch.cat(self.maps)
+        self.levels.clear()
+        self.maps.clear()
+        truth = self.validation
+        is_normal = torch.from_numpy(~truth.is_abnormal)
+        if is_normal.all() or not is_normal.any():
+            raise WaferlabError(
+                "validation has wafers of one kind only, and needs normal and abnormal ones to choose an epoch by"
+            )
+        reference = Reference(self.model.reference.scoring, len(levels))
+        reference.learn([level[is_normal] for level in levels], maps[is_normal])
+        die_maps, scores = reference(levels, maps)
+        found = anomaly_metrics(scores.numpy(), die_maps.numpy(), truth, AUPRO_LIMIT)
+        if self.select in found.undefined:
+            raise WaferlabError(f"task.select={self.select} is undefined: no die of validation is abnormal")
+        self.log_dict({f"val/{name}": value for name, value in found.values.items()})

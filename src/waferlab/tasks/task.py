@@ -1,0 +1,81 @@
+"""What all trainings have in common: seeds by epoch, a loss that stays finite, optimizer and schedule."""
+
+import math
+from abc import abstractmethod
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from timm.optim import param_groups_weight_decay
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from waferlab.config import FitConfig
+from waferlab.errors import WaferlabError
+from waferlab.tasks.schedules import Schedule
+
+
+class Task(pl.LightningModule):
+    """Fits what it has of parameters that want a gradient.
+
+    Args:
+        how: optimizer, schedule and trainer.
+        seed: with the epoch, determines dropout.
+        path: prefix of this training's keys in the configuration, for messages.
+    """
+
+    def __init__(self, how: FitConfig, seed: int, path: str = "") -> None:
+        super().__init__()
+        self.how, self.seed, self.path = how, seed, path
+        self.losses: list[Tensor] = []
+
+    @property
+    @abstractmethod
+    def monitor(self) -> str:
+        """The validation metric that the best epoch is chosen by, higher is better."""
+
+    @property
+    def may_be_best(self) -> bool:
+        """Whether this epoch's weights may be the ones to keep."""
+        return True
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch's randomness a function of seed and epoch alone, so that a resumed run is the same run."""
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+
+    def noted(self, loss: Tensor) -> Tensor:
+        """The loss of a step, for the epoch's mean.
+
+        Raises:
+            WaferlabError: it is no longer finite.
+        """
+        if not math.isfinite(loss.item()):
+            raise WaferlabError(
+                f"the training loss became {loss.item()} in epoch {self.current_epoch + 1}; "
+                f"lower {self.path}optimizer.lr, set {self.path}trainer.gradient_clip, or use precision 32-true"
+            )
+        self.losses.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss and rate."""
+        self.log("train/loss", torch.stack(self.losses).mean())
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        self.losses.clear()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The configured optimizer, and its schedule per step."""
+        optimizer, schedule = optimizer_and_schedule(self, self.how, self.path)
+        steps = self.trainer.estimated_stepping_batches
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def optimizer_and_schedule(model: nn.Module, how: FitConfig, path: str) -> tuple[Optimizer, Schedule]:
+    """As configured; biases and norms don't decay.
+
+    Raises:
+        ConfigError: a value that the optimizer or the schedule refuses.
+    """
+    groups = param_groups_weight_decay(model, weight_decay=how.optimizer.arguments.get("weight_decay", 0.0))
+    return how.optimizer.build(f"{path}optimizer", params=groups), how.schedule.build(f"{path}schedule")

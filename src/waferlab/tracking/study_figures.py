@@ -1,0 +1,55 @@
+"""The figures of a study: its tables at a glance."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from waferlab.tracking.figures import BLUE, SERIES, VERMILION
+from waferlab.tracking.study import Row
+
+
+def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
+    """Exact match against bytes: measured with its spread, published as a cross at the size of our reading of it."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    published = "published"
+    for index, (data, table) in enumerate(tables.items()):
+        networks = [(row.bytes, row) for row in table if row.bytes is not None]
+        axes.errorbar(
+            [size for size, _ in networks],
+            [100 * row.metrics["exact_match"].mean for _, row in networks],
+            [100 * (row.metrics["exact_match"].deviation or 0) for _, row in networks],
+            fmt="o", capsize=3, color=SERIES[index % len(SERIES)], label=f"measured on {data}",
+        )  # fmt: skip
+        for size, row in networks:
+            place = (size, 100 * row.metrics["exact_match"].mean)
+            axes.annotate(row.name, place, (7, 0), textcoords="offset points", va="center", fontsize=8)
+            if row.claim is not None:
+                axes.plot(size, row.claim, "x", color=VERMILION, label=published)
+                published = "_"  # one entry in the legend
+    axes.set(xlabel="bytes of the model file", ylabel="exact-match accuracy (%)", xscale="log")
+    axes.margins(x=0.2, y=0.12)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def auroc_by_arm(tables: Mapping[str, Sequence[Row]]) -> Figure:
+    """Image AUROC of each arm with its spread over seeds, trivial scores as crosses; a panel for each data set."""
+    sides = [0.6 + 0.26 * len(table) for table in tables.values()]
+    figure = Figure(figsize=(7, 0.7 + sum(sides)), layout="constrained")
+    panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=sides)[:, 0]
+    for axes, (data, table) in zip(panels, tables.items(), strict=True):
+        for place, row in enumerate(table):
+            found, trained = row.metrics["image/auroc"], row.bytes is not None
+            axes.errorbar(
+                100 * found.mean, place, xerr=100 * (found.deviation or 0), fmt="o" if trained else "x", capsize=3,
+                color=BLUE if trained else VERMILION,
+            )  # fmt: skip
+        axes.set_yticks(range(len(table)), [row.name.replace("_", " ") for row in table], fontsize=8)
+        axes.set(ylim=(len(table) - 0.4, -0.6))
+        axes.set_title(data, fontsize=9, loc="left")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("image AUROC (%); x: without training")
+    return figure
