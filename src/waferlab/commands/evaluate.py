@@ -106,9 +106,9 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         else:
             opened.tags({"mask": config.mask})
             columns, following = anomaly.COLUMNS, anomaly.following(config.mask)
-            detected = _detect(model, dataset, config, size)
-            figures = anomaly.record(opened, detected, WithTruth.of(dataset.part("test"), config.mask), folder)
-            evaluations = detected
+            test = WithTruth.of(dataset.part("test"), config.mask)
+            evaluations = detected = _detect(model, dataset, test, config, size)
+            figures = anomaly.record(opened, detected, test, folder)
     return Outcome(
         run_id=opened.id, command=command, begun_by=command, facts=dataset.facts, modules=config.modules,
         following=following, wafers=len(dataset.part("test")), columns=columns, evaluations=evaluations,
@@ -116,9 +116,11 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
     )  # fmt: skip
 
 
-def _detect(model: Classifier | Detector, dataset: Dataset, config: EvaluateConfig, file_bytes: int) -> list[Detected]:
+def _detect(
+    model: Classifier | Detector, dataset: Dataset, test: WithTruth, config: EvaluateConfig, file_bytes: int
+) -> list[Detected]:
     """The model and the trivial scores on the test part, all with thresholds from validation, where there is one."""
-    val, test = (WithTruth.of(dataset.part(part), config.mask) for part in ("val", "test"))
+    val = WithTruth.of(dataset.part("val"), config.mask)
     limit = config.aupro_limit
     if isinstance(model, Classifier):
         found = evaluate_supervised("model", SupervisedDetector(model), val, test, file_bytes, limit)

@@ -58,13 +58,19 @@ class Wafers:
         placed = RaggedMaps(flat, own.shapes, np.cumsum(sizes) - sizes)
         return resized(placed, self.size, "keep" if self.resize == "keep" else "nearest")
 
+    @property
+    def is_abnormal(self) -> NDArray[np.bool_]:
+        """(N,) whether a wafer has a defect: a bit of its label is set."""
+        found: NDArray[np.bool_] = self.labels.max(1, initial=0) > 0
+        return found
+
     def normal(self) -> "Wafers":
         """Those without a defect.
 
         Raises:
             WaferlabError: there are none.
         """
-        rows = np.flatnonzero(self.labels.max(1, initial=0) == 0)
+        rows = np.flatnonzero(~self.is_abnormal)
         if not len(rows):
             raise WaferlabError("no wafer of the training part is without a defect, and a detector learns from these")
         return self[rows]

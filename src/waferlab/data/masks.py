@@ -37,7 +37,7 @@ def exact(wafers: Wafers) -> Mask:
 
 def fail(wafers: Wafers) -> Mask:
     """All failing dies of wafers with a defect: the literature's convention; background fails are among them."""
-    made: Mask = (wafers.maps == FAIL) & (wafers.labels.max(axis=1, initial=0) > 0)[:, None, None]
+    made: Mask = (wafers.maps == FAIL) & wafers.is_abnormal[:, None, None]
     return made
 
 
@@ -50,8 +50,8 @@ def pattern(wafers: Wafers) -> Mask:
     Small clusters amid many fails remain unseen.
     """
     masks = [
-        _clusters_beyond_chance(wafer) if bits.any() else np.zeros_like(wafer, bool)
-        for wafer, bits in zip(wafers.own_sizes(), wafers.labels, strict=True)
+        _clusters_beyond_chance(wafer) if is_abnormal else np.zeros_like(wafer, bool)
+        for wafer, is_abnormal in zip(wafers.own_sizes(), wafers.is_abnormal, strict=True)
     ]
     return wafers.from_own_sizes(masks).astype(bool)
 
@@ -73,7 +73,7 @@ class Truth:
     @classmethod
     def of(cls, wafers: Wafers, mask: str) -> "Truth":
         """By the name of a mask in `MASKS`."""
-        return cls(wafers.labels.max(1, initial=0) > 0, MASKS[mask](wafers), wafers.maps != NO_DIE)
+        return cls(wafers.is_abnormal, MASKS[mask](wafers), wafers.maps != NO_DIE)
 
 
 #: By the name that configurations and tables use.

@@ -18,6 +18,7 @@ from waferlab.data.split import LEFT_OUT, check_fractions, split_by_group, split
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.progress import progress, say
 from waferlab.wafer import DEFECTS, FAIL
+from waferlab.whole_file import whole_file
 
 #: Label codes in the store: a defect's place in `DEFECTS`, or one of these.
 NONE, UNLABELLED = -1, -2
@@ -132,14 +133,10 @@ def _blocks(what: str, maps: RaggedMaps) -> Iterator[RaggedMaps]:
 def _stored(file: Path, dtype: str, shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]) -> NDArray[Any]:
     """An array made once, of blocks of it, that stays on the disk until it is used."""
     if not file.exists():
-        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-            with (made := Path(folder, file.name)).open("wb") as stream:
-                npy.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
-                for block in blocks:
-                    stream.write(block.data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            made.replace(file)  # whole, or not there
+        with whole_file(file) as stream:
+            npy.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
+            for block in blocks:
+                stream.write(block.data)
     return np.asarray(np.load(file, mmap_mode="c"))
 
 

@@ -7,18 +7,15 @@ from typing import Final
 
 import torch
 
-from waferlab.config import AnomalyConfig, DetectorConfig, check
+from waferlab.config import AnomalyConfig, DetectorConfig
 from waferlab.data.batches import Batches
-from waferlab.data.dataset import PARTS, Dataset
 from waferlab.distillation.feature_cache import cached_features
-from waferlab.distillation.pyramid import PyramidDistillation
 from waferlab.distillation.teacher_store import Teacher
 from waferlab.errors import WaferlabError
-from waferlab.experiment.networks import Place, check_fits, make_model, read_dataset, unfused
+from waferlab.experiment.networks import Begun, Place, begin, make_model, read_dataset, unfused
 from waferlab.experiment.outcome import (
     Next,
     Outcome,
-    command_of,
     log_evaluation,
     own_modules,
     repeated,
@@ -64,14 +61,9 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
         ConfigError: the configuration doesn't fit the code it names.
         WaferlabError: the data, the teacher or the training is at fault.
     """
-    check(config)
-    check_fits(config)
     require_detector_saveable(config.detector)
-    say("reading the data")
-    dataset = read_dataset(config.dataset, "dataset", config.withhold)
-    dataset.require(*PARTS)
-    tracker = Tracker(config.tracking, config.store)
-    begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
+    begun = begin(config, command)
+    dataset, tracker = begun.dataset, begun.tracker
     mask = config.task.mask
     val, test = WithTruth.of(dataset.part("val"), mask), WithTruth.of(dataset.part("test"), mask)
     tags = {**config.tracking.tags, "role": EXPERIMENT, "network": "detector", "mask": mask}
@@ -90,7 +82,7 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
             else unfused(teacher.model, dataset.part("train"))
         )
         built = config.detector.model_copy(update={"backbone": backbone.config})
-        detector = _fit(config, built, backbone, dataset, val, Place(opened, folder / "training", "student"))
+        detector = _fit(config, built, backbone, begun, val, Place(opened, folder / "training", "student"))
         choose_thresholds(detector, val)
         file = save_detector(detector, built, backbone.classes, folder / MODEL_FILE)
         say("evaluating")
@@ -106,9 +98,9 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
     modules = own_modules(config.backbone, config.score, config.attention.module)
-    sweep = ["task=anomaly", *repeated(begun_by), f"seed={config.seed + 1},{config.seed + 2}"]
+    sweep = ["task=anomaly", *repeated(begun.command), f"seed={config.seed + 1},{config.seed + 2}"]
     return Outcome(
-        run_id=opened.id, command=command, begun_by=begun_by, facts=dataset.facts, modules=modules,
+        run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts, modules=modules,
         following=following(mask, sweep), wafers=len(test.wafers), columns=COLUMNS, evaluations=evaluations,
         figures=figures, model=opened.id, model_file=file,
     )  # fmt: skip
@@ -124,9 +116,10 @@ def _teacher(config: AnomalyConfig, tracker: Tracker) -> Teacher | None:
 
 
 def _fit(
-    config: AnomalyConfig, built: DetectorConfig, backbone: Classifier, dataset: Dataset, val: WithTruth, place: Place
+    config: AnomalyConfig, built: DetectorConfig, backbone: Classifier, begun: Begun, val: WithTruth, place: Place
 ) -> Detector:
     """A detector whose student has learnt the backbone's features of the normal training wafers."""
+    dataset = begun.dataset
     if backbone.size != dataset.wafers.size:
         raise WaferlabError(
             f"the teacher reads maps of {backbone.size} dies, {dataset.name} has {dataset.wafers.size}; give both one "
@@ -144,8 +137,7 @@ def _fit(
     cached = cached_features(detector, batches, trainer.precision, config.pyramid.cache_gb)
     if cached is not None:
         batches.teach(cached)
-    loss: PyramidDistillation = config.distillation.build("distillation")
-    task = Anomaly(detector, loss, config.fit, config.attention, val.truth, config.task.select, config.seed)
+    task = Anomaly(detector, begun.loss, config.fit, config.attention, val.truth, config.task.select, config.seed)
     val_batches, logger = Batches(val.wafers, 256, device=device), RunLogger(place.run)
     fitted = fit(task, batches, val_batches, trainer, place.folder, place.title, logger)
     place.run.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})

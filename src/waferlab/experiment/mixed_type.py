@@ -2,17 +2,16 @@
 
 import shutil
 
-from waferlab.config import MixedTypeConfig, check
-from waferlab.data.dataset import PARTS
+from waferlab.config import MixedTypeConfig
 from waferlab.distillation.losses import Distillation
 from waferlab.experiment.classification import COLUMNS, NEXT, record
-from waferlab.experiment.networks import Place, check_fits, fit_classifier, make_model, read_dataset
-from waferlab.experiment.outcome import Outcome, command_of, own_modules, told_how_to_go_on
+from waferlab.experiment.networks import Place, begin, fit_classifier, make_model
+from waferlab.experiment.outcome import Outcome, own_modules, told_how_to_go_on
 from waferlab.experiment.teachers import Teachers, dataset_tags
 from waferlab.models.files import save_model
 from waferlab.progress import say
 from waferlab.tasks.classification import evaluate_baselines, evaluate_model
-from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Tracker
+from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER
 
 
 def run(config: MixedTypeConfig, command: str) -> Outcome:
@@ -22,14 +21,9 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
         ConfigError: the configuration doesn't fit the code it names.
         WaferlabError: the data, the teacher or the training is at fault.
     """
-    check(config)
-    check_fits(config)
-    say("reading the data")
-    dataset = read_dataset(config.dataset, "dataset", config.withhold)
-    dataset.require(*PARTS)
-    loss: Distillation = config.distillation.build("distillation")
-    tracker = Tracker(config.tracking, config.store)
-    begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
+    begun = begin(config, command)
+    dataset, tracker = begun.dataset, begun.tracker
+    loss: Distillation = begun.loss
     student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None
     teachers = Teachers(config, dataset, tracker)
     network = "student" if config.student else "teacher"
@@ -63,7 +57,7 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(
-        run_id=opened.id, command=command, begun_by=begun_by, facts=dataset.facts, modules=own_modules(model.config),
-        following=NEXT, wafers=len(test), columns=COLUMNS, evaluations=evaluations, figures=figures,
-        model=opened.id, model_file=file,
+        run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts,
+        modules=own_modules(model.config), following=NEXT, wafers=len(test), columns=COLUMNS, evaluations=evaluations,
+        figures=figures, model=opened.id, model_file=file,
     )  # fmt: skip

@@ -4,19 +4,22 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from waferlab.config import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig
+from waferlab.config import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig, check
 from waferlab.data.batches import Batch, Batches
-from waferlab.data.dataset import Dataset, Wafers
+from waferlab.data.dataset import PARTS, Dataset, Wafers
 from waferlab.distillation.losses import Distillation
 from waferlab.errors import ConfigError, WaferlabError
+from waferlab.experiment.outcome import command_of
 from waferlab.models.classifier import Classifier
 from waferlab.models.detector import Detector
 from waferlab.models.files import is_model_file, load_any, load_model, require_saveable
 from waferlab.models.students import Compact
+from waferlab.progress import say
 from waferlab.schema import Component, Schema
 from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
@@ -48,6 +51,41 @@ class Answers:
 
     train: Tensor
     val: Tensor
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What every experiment begins with.
+
+    Attributes:
+        dataset: with a map in each part.
+        loss: as configured.
+        tracker: of its runs.
+        command: that began it; an earlier one than the one given now where a run is resumed.
+    """
+
+    dataset: Dataset
+    loss: Any
+    tracker: Tracker
+    command: str
+
+
+def begin(config: ExperimentConfig, command: str) -> Begun:
+    """Check a configuration, read its data, and build its loss.
+
+    Raises:
+        ConfigError: the configuration doesn't fit the code it names.
+        WaferlabError: the data are at fault, or aren't those of the run to resume.
+    """
+    check(config)
+    check_fits(config)
+    say("reading the data")
+    dataset = read_dataset(config.dataset, "dataset", config.withhold)
+    dataset.require(*PARTS)
+    loss = config.distillation.build("distillation")
+    tracker = Tracker(config.tracking, config.store)
+    begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
+    return Begun(dataset, loss, tracker, begun_by)
 
 
 def read_dataset(config: Component, path: str, withhold: Sequence[str]) -> Dataset:

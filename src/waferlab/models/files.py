@@ -8,10 +8,10 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -26,6 +26,8 @@ from waferlab.models.detector import Detector, build_detector
 from waferlab.models.scoring import Scoring
 from waferlab.schema import Component
 from waferlab.whole_file import write_whole
+
+AnyModel = TypeVar("AnyModel", Classifier, Detector)
 
 #: The only functions that a model file may name; everything else must be a class.
 FUNCTIONS: Final = ("waferlab.models.backbones.timm_model", "waferlab.models.attention.timm_attention")
@@ -54,16 +56,7 @@ def load_model(path: Path) -> Classifier:
     facts, weights = _read(path)
     if "detector" in facts:
         raise WaferlabError(f"{path}: this is the model file of a detector, and a classifier's is needed")
-    with _as_described(path):
-        config = ModelConfig.model_validate(facts["model"])
-        classes, size = _classes_and_size(facts)
-    _require_trust(path, config, nn.Module)
-    with _fitting(path):
-        with torch.device("meta"):  # nothing large is allocated before the weights are known to fit
-            _check(facts, weights, Classifier(config, classes, size).net)
-        model = Classifier(config, classes, size)
-        _fill(model.net, weights)
-    return model.eval()
+    return _classifier(path, facts, weights)
 
 
 def save_detector(detector: Detector, config: DetectorConfig, classes: tuple[str, ...], path: Path) -> Path:
@@ -82,19 +75,7 @@ def load_detector(path: Path) -> Detector:
     facts, weights = _read(path)
     if "model" in facts:
         raise WaferlabError(f"{path}: this is the model file of a classifier, and a detector's is needed")
-    with _as_described(path):
-        config = DetectorConfig.model_validate(facts["detector"])
-        classes, size = _classes_and_size(facts)
-    _require_trust(path, config.backbone, nn.Module)
-    _require_trust(path, config.score, Scoring)
-    if config.attention.module is not None:
-        _require_trust(path, config.attention.module, nn.Module)
-    with _fitting(path):
-        with torch.device("meta"):
-            _check(facts, weights, build_detector(config, classes, size))
-        detector = build_detector(config, classes, size)
-        _fill(detector, weights)
-    return detector.eval()
+    return _detector(path, facts, weights)
 
 
 def load_any(path: Path) -> Classifier | Detector:
@@ -103,7 +84,43 @@ def load_any(path: Path) -> Classifier | Detector:
     Raises:
         WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
     """
-    return load_detector(path) if "detector" in _read(path)[0] else load_model(path)
+    facts, weights = _read(path)
+    return (_detector if "detector" in facts else _classifier)(path, facts, weights)
+
+
+def _classifier(path: Path, facts: dict[str, Any], weights: Tensor) -> Classifier:
+    with _as_described(path):
+        config = ModelConfig.model_validate(facts["model"])
+        classes, size = _classes_and_size(facts)
+    _require_trust(path, config, nn.Module)
+    return _rebuilt(path, facts, weights, lambda: Classifier(config, classes, size), lambda model: model.net)
+
+
+def _detector(path: Path, facts: dict[str, Any], weights: Tensor) -> Detector:
+    with _as_described(path):
+        config = DetectorConfig.model_validate(facts["detector"])
+        classes, size = _classes_and_size(facts)
+    _require_trust(path, config.backbone, nn.Module)
+    _require_trust(path, config.score, Scoring)
+    if config.attention.module is not None:
+        _require_trust(path, config.attention.module, nn.Module)
+    return _rebuilt(path, facts, weights, lambda: build_detector(config, classes, size), lambda model: model)
+
+
+def _rebuilt(
+    path: Path,
+    facts: dict[str, Any],
+    weights: Tensor,
+    build: Callable[[], AnyModel],
+    saved: Callable[[AnyModel], nn.Module],
+) -> AnyModel:
+    """What the file describes, with its weights in the part that was saved."""
+    with _fitting(path):
+        with torch.device("meta"):  # nothing large is allocated before the weights are known to fit
+            _check(facts, weights, saved(build()))
+        model = build()
+        _fill(saved(model), weights)
+    return model.eval()
 
 
 def _save(facts: dict[str, Any], network: nn.Module, path: Path) -> Path:

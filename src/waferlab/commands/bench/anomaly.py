@@ -75,8 +75,7 @@ def detector_workload(maps: int, *overrides: str) -> DetectorWorkload:
     config = checked(AnomalyConfig, compose_overrides("train", ["task=anomaly", *overrides]))
     trainer = config.trainer.model_copy(update={"max_epochs": EPOCHS, "ema_decay": None})
     dataset = load(maps, normal_share=0.5)
-    abnormal = dataset.wafers.labels.max(1) > 0
-    split = np.where(abnormal & (dataset.split == 0), -1, dataset.split).astype(np.int8)
+    split = np.where(dataset.wafers.is_abnormal & (dataset.split == 0), -1, dataset.split).astype(np.int8)
     return DetectorWorkload(config.model_copy(update={"trainer": trainer}), replace(dataset, split=split))
 
 
