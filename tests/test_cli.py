@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,7 +37,10 @@ def test_an_unknown_command_is_refused_with_those_that_exist(capsys: pytest.Capt
     [
         (["+trainer.max_epoch=3"], "did you mean 'max_epochs'?", 2),
         (["trainer.max_epochs=many"], "trainer.max_epochs='many'", 2),
-        (["distillation.alpah=1"], "distillation.alpah", 2),
+        (["distillation.alpah=1"], "Did you mean 'distillation.alpha'?", 2),
+        (["studnet=net1"], "Did you mean 'student'?", 2),
+        (["task=anomaly", "student=net1"], "student is no part of the configuration", 2),
+        (["task=anomaly", "dataset.maps=300", "teacher.dataset.size=40"], "the teacher reads maps of (40, 40) dies", 1),
         (["distillation.alpha=2"], "alpha=2", 2),
         (["student=net3"], "net3", 2),
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1", 2),
@@ -79,6 +83,34 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "-m", "dataset.maps=40,41"]) == 1
     assert capfd.readouterr().err.count("no map is in its val part") == 2
+
+
+def test_an_interruption_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import os, signal, sys, time
+            from waferlab import cli
+            from waferlab.errors import Interrupted
+
+            class Fragile:
+                def __del__(self):
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            def job(command, overrides):
+                Fragile()
+                try:
+                    time.sleep(10)
+                except Interrupted:
+                    sys.exit(7)
+
+            cli._compose_and_run = job
+            sys.exit(cli.main(["data"]))
+            """
+        )
+    )
+    assert subprocess.run([sys.executable, program], check=False).returncode == 7
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault() -> None:

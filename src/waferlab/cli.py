@@ -1,11 +1,15 @@
 """Picks the command; imports nothing heavy, so that help and mistakes answer at once."""
 
+import difflib
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -55,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"there is no command '{command}'; the commands are {', '.join(COMMANDS)}", 2)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    sys.unraisablehook = _lost
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
         _compose_and_run(command, rest)
@@ -77,10 +82,22 @@ def _compose_and_run(command: str, overrides: list[str]) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(folder), config_name=command)(_guarded(command))()
     except HydraException as error:
-        said = [line for line in str(error).splitlines() if not line.startswith("To append to your config")]
+        said = [line for line in str(error).splitlines() if not line.startswith("To append to your ")]
+        if len(said) == 1 and (wrong := re.match(r"Could not override '([^']+)'", said[0])):
+            said[0] += _meant(command, wrong[1], folder)
         sys.exit(_fail("\n".join([*said, f"waferlab {command} --cfg job   shows all keys"]), 2))
     except _JobFailedError as failed:
         sys.exit(failed.code)
+
+
+def _meant(command: str, key: str, folder: Path) -> str:
+    """What a key that isn't there was probably meant to be."""
+    from waferlab.experiment.compose import compose_overrides, keys
+
+    if (folder / key).is_dir():
+        return f" With the other overrides, {key} is no part of the configuration."
+    close = difflib.get_close_matches(key, keys(compose_overrides(command, [])), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 class _JobFailedError(Exception):
@@ -121,6 +138,16 @@ def _guarded(command: str) -> Callable[[Any], Any]:
 
     job.__module__, job.__qualname__ = __name__, command
     return job
+
+
+def _lost(lost: "sys.UnraisableHookArgs") -> None:
+    """Repeat an interruption that came while Python ran a ``__del__``, which swallows what is raised in it."""
+    if isinstance(lost.exc_value, Interrupted):
+        number = lost.exc_value.signal_number
+        signal.signal(number, _interrupt)
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _interrupt(number: int, _: FrameType | None) -> NoReturn:

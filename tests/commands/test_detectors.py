@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 import waferlab
 from waferlab.cli import main
+from waferlab.data.dataset import PARTS
 from waferlab.data.simulator import load
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.outcome import Outcome
@@ -146,6 +147,31 @@ class TestEvaluation:
         with pytest.raises(ConfigError, match="score: only detectors have one"):
             waferlab.evaluate(f"model={teacher}", *data, "score=local")
 
+    def test_notes_settings_without_effect(
+        self, trained: tuple[Outcome, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        made, store = trained
+        teacher = MlflowClient(default_uri(store)).get_run(made.run_id).data.tags["teacher.run_id"]
+        data = ("dataset=half_normal", *DATA, f"store={store}")
+        waferlab.evaluate(f"model={made.run_id}", *data, "mask=exact", "detect=true")
+        assert "detect=true has no effect: this model is a detector" in capsys.readouterr().err
+        waferlab.evaluate(f"model={teacher}", *data, "mask=exact")
+        assert "mask=exact has no effect: this model is a classifier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("defect", [True, False])
+def test_validation_on_wafers_of_one_kind_is_refused_before_a_teacher_is_trained(defect: bool, tmp_path: Path) -> None:
+    made = load(maps=200, normal_share=0.5)
+    kept = (made.split >= 0) & ((made.split != PARTS.index("val")) | (made.wafers.is_abnormal == defect))
+    mine, split = made.wafers[np.flatnonzero(kept)], np.array(PARTS)[made.split[kept]]
+    np.savez(tmp_path / "mine.npz", maps=mine.maps, labels=mine.labels, classes=mine.classes, split=split)
+    with pytest.raises(WaferlabError, match="validation has wafers of one kind only"):
+        waferlab.train(
+            "task=anomaly", "dataset=arrays", f"dataset.path={tmp_path / 'mine.npz'}", f"store={tmp_path}",
+            "task.mask=fail",
+        )  # fmt: skip
+    assert not (tmp_path / "runs").exists()
+
 
 class TestPredict:
     @pytest.fixture
@@ -170,7 +196,7 @@ class TestPredict:
         drawn = {path.name for path in Path("found/pictures").iterdir()}
         assert drawn == {f"wafer_{int(row['wafer']):06d}.png" for row in highest}
         said = capsys.readouterr().out
-        assert re.search(r"\d+ of 30 wafers are abnormal: score at least 0.5", said)
+        assert re.search(r"abnormal, with a score of at least 0.5: \d+ of 30", said)
 
     def test_scores_as_python_does(self, trained: tuple[Outcome, Path], wafers: list[str]) -> None:
         made, _ = trained

@@ -61,6 +61,13 @@ def test_python_objects_are_refused_unread(tmp_path: Path) -> None:
         Stored(tmp_path / "x.npy").codes(highest=1)
 
 
+def test_truth_values_are_refused_where_there_are_more_than_two(tmp_path: Path) -> None:
+    stored = save_npy(tmp_path / "x.npy", np.ones(3, bool))
+    assert stored.codes(highest=1).tolist() == [1, 1, 1]
+    with pytest.raises(WaferlabError, match=r"x\.npy holds bool; expected whole numbers from 0 to 2"):
+        stored.codes(highest=2)
+
+
 @pytest.mark.parametrize(
     ("shape", "descr"), [((10**9, 52, 52), "<i4"), ((1,), "<i4"), ((-2, -2), "<i4"), ((10**12,), "<U0")]
 )

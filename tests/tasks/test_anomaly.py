@@ -1,9 +1,7 @@
 """What a student of normal wafers learns, and a collapse that doesn't go unnoticed."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -106,14 +104,6 @@ def test_joint_training_without_fidelity_collapses_and_is_noticed(wafers: Datase
     how = ("attention=channel", "attention.training=joint", "attention.fidelity=0", "attention.layer_norm=false")
     with pytest.raises(WaferlabError, match=r"attention has collapsed: .* raise attention\.fidelity \(now 0\)"):
         train(wafers, tmp_path, *how, "trainer.max_epochs=60", "optimizer.lr=0.05", "optimizer.weight_decay=0.1")
-
-
-@pytest.mark.parametrize("defect", [True, False])
-def test_wafers_of_one_kind_cannot_choose_an_epoch(defect: bool, wafers: Dataset, tmp_path: Path) -> None:
-    has_one = wafers.wafers.labels.max(1) > 0
-    split = np.where((wafers.split == 1) & (has_one != defect), -1, wafers.split).astype(np.int8)
-    with pytest.raises(WaferlabError, match="needs normal and abnormal ones"):
-        train(replace(wafers, split=split), tmp_path)
 
 
 @pytest.mark.parametrize("cached", [True, False])

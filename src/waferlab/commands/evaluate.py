@@ -1,5 +1,6 @@
 """``waferlab evaluate``: a trained model on the test part of any data set, with the same metrics as its training."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Literal
@@ -11,7 +12,7 @@ from pydantic import Field
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError
 from waferlab.experiment import anomaly, classification
-from waferlab.experiment.compose import checked, command_line, compose_overrides
+from waferlab.experiment.compose import checked, command_line, compose_overrides, note_without_effect
 from waferlab.experiment.networks import TrainedModel, require_match
 from waferlab.experiment.outcome import Outcome, print_outcome
 from waferlab.experiment.teachers import dataset_tags
@@ -89,14 +90,22 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
     require_match(model, dataset, f"model={config.model}")
     if config.score is not None and not isinstance(model, Detector):
         raise ConfigError("score: only detectors have one; a classifier's score is how sure it is of any defect")
+    classify = isinstance(model, Classifier) and not config.detect
+    overrides = shlex.split(command)[2:]
+    if classify:
+        note_without_effect(overrides, "mask|aupro_limit", "this model is a classifier; detect=true has it detect")
+    else:
+        note_without_effect(overrides, "average_views", "a detector sees each map as it is")
+    if isinstance(model, Detector):
+        note_without_effect(overrides, "detect", "this model is a detector")
     _warn_of_seen_maps(dataset, config.model, tracker)
     tags = {"role": EVALUATION, "model": config.model, "command": command, **dataset_tags(dataset)}
     with tracker.run(f"evaluate {dataset.name}", {**tags, **config.tracking.tags}) as opened:
         opened.parameters(config.model_dump(mode="json", by_alias=True))
         folder, size = config.store / "runs" / opened.id / "figures", file.stat().st_size
         evaluations: Sequence[Evaluation]
-        if isinstance(model, Classifier) and not config.detect:
-            columns, following = classification.COLUMNS, classification.NEXT
+        if isinstance(model, Classifier) and classify:
+            columns, following = classification.COLUMNS, classification.following()
             classified = [
                 evaluate_model("model", model, dataset.part("test"), size, config.average_views),
                 *evaluate_baselines(dataset),

@@ -4,13 +4,14 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
 from waferlab.data.dataset import Dataset, Wafers
-from waferlab.experiment.compose import checked
+from waferlab.experiment.compose import checked, note_without_effect
 from waferlab.experiment.networks import TrainedModel, require_match
 from waferlab.models.classifier import Classifier, predict_logits
 from waferlab.models.detector import Detector
@@ -55,6 +56,8 @@ def run(composed: DictConfig) -> None:
     if isinstance(model, Detector):
         written = _detect(model, dataset.wafers, config)
     else:
+        overrides = HydraConfig.get().overrides.task
+        note_without_effect(overrides, "threshold|die_threshold|pictures", "this model is a classifier")
         written = _classify(model, dataset.wafers, config)
     console = Console()
     for path in written:
@@ -86,7 +89,7 @@ def _detect(model: Detector, wafers: Wafers, config: PredictConfig) -> list[Path
     if not np.isfinite(threshold):
         note("this model has no threshold, as its validation wafers were of one kind; give one: threshold=…")
     Console().print(
-        f"{(scores >= threshold).sum():,} of {len(wafers):,} wafers are abnormal: score at least {threshold:.4g}",
+        f"abnormal, with a score of at least {threshold:.4g}: {(scores >= threshold).sum():,} of {len(wafers):,}",
         highlight=False,
     )
     return [table, heat_maps, *_pictures(config, wafers.maps, die_maps, scores, (threshold, die_threshold))]

@@ -79,11 +79,13 @@ class Stored:
     def codes(self, highest: int) -> NDArray[np.uint8]:
         """The array as uint8, whatever type its numbers have; all must be whole and from 0 to `highest`.
 
+        Truth values can't say more than 0 and 1, and so are refused where there is more to say.
+
         Peak memory is one byte per element and a block: the array never exists whole in its stored type.
         """
         shape, order, dtype = self.header
         expected = f"expected whole numbers from 0 to {highest}"
-        if dtype.kind not in "biuf":
+        if dtype.kind not in "biuf" or (dtype.kind == "b" and highest > 1):
             raise WaferlabError(f"{self} holds {dtype}; {expected}")
         codes = np.empty(prod(shape), np.uint8)
         with self._open() as (stream, _, _):

@@ -27,6 +27,8 @@ TEST = 1
 _SIDES = {"": -1, "training": 0, "test": TEST}
 
 _BLOCK = 8192  # maps
+#: Of the cache; to be raised when what is in it changes, so that older ones aren't read.
+_LAYOUT = 1
 
 
 def load(
@@ -149,7 +151,7 @@ def _converted(path: Path, cache: Path) -> Path:
             "dataset.path=…"
         )
     facts = path.stat()
-    home = cache / f"{path.stem}-{facts.st_size}-{facts.st_mtime_ns}"
+    home = cache / f"{path.stem}-{facts.st_size}-{facts.st_mtime_ns}-v{_LAYOUT}"
     cache.mkdir(parents=True, exist_ok=True)
     if not home.exists():
         say(f"{path.name} becomes plain arrays, once")

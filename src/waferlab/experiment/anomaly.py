@@ -9,6 +9,7 @@ import torch
 
 from waferlab.config import AnomalyConfig, DetectorConfig
 from waferlab.data.batches import Batches
+from waferlab.data.dataset import Dataset
 from waferlab.distillation.feature_cache import cached_features
 from waferlab.distillation.teacher_store import Teacher
 from waferlab.errors import WaferlabError
@@ -66,6 +67,10 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
     dataset, tracker = begun.dataset, begun.tracker
     mask = config.task.mask
     val, test = WithTruth.of(dataset.part("val"), mask), WithTruth.of(dataset.part("test"), mask)
+    if len(set(val.truth.is_abnormal.tolist())) < 2:
+        raise WaferlabError(
+            "validation has wafers of one kind only, and needs normal and abnormal ones to choose an epoch by"
+        )
     tags = {**config.tracking.tags, "role": EXPERIMENT, "network": "detector", "mask": mask}
     with (
         tracker.run(f"{dataset.name} anomaly", tags, config.resume) as opened,
@@ -75,7 +80,7 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
         if config.resume is None:
             opened.parameters(config.plain())
             opened.tags(dataset_tags(dataset) | {"command": command})
-        teacher = _teacher(config, tracker)
+        teacher = _teacher(config, dataset, tracker)
         backbone = (
             make_model(config.backbone, dataset, tracker, "backbone", config.teacher.seed)
             if teacher is None
@@ -106,13 +111,25 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
     )  # fmt: skip
 
 
-def _teacher(config: AnomalyConfig, tracker: Tracker) -> Teacher | None:
+def _teacher(config: AnomalyConfig, dataset: Dataset, tracker: Tracker) -> Teacher | None:
     """The classifier whose features teach, trained in its own domain or named; None for the backbone as it is."""
     if config.teacher.model is not None:
-        return finished_teacher(config.teacher.model, tracker)
+        teacher = finished_teacher(config.teacher.model, tracker)
+        _require_one_size(teacher.model.size, dataset)
+        return teacher
     if config.teacher.training == "none":
         return None
-    return Teachers(config, read_dataset(config.teacher.dataset, "teacher.dataset", config.withhold), tracker).get()
+    teachers = read_dataset(config.teacher.dataset, "teacher.dataset", config.withhold)
+    _require_one_size(teachers.wafers.size, dataset)
+    return Teachers(config, teachers, tracker).get()
+
+
+def _require_one_size(size: tuple[int, int], dataset: Dataset) -> None:
+    if size != dataset.wafers.size:
+        raise WaferlabError(
+            f"the teacher reads maps of {size} dies, {dataset.name} has {dataset.wafers.size}; give both one size: "
+            f"dataset.size, teacher.dataset.size"
+        )
 
 
 def _fit(
@@ -120,11 +137,6 @@ def _fit(
 ) -> Detector:
     """A detector whose student has learnt the backbone's features of the normal training wafers."""
     dataset = begun.dataset
-    if backbone.size != dataset.wafers.size:
-        raise WaferlabError(
-            f"the teacher reads maps of {backbone.size} dies, {dataset.name} has {dataset.wafers.size}; give both one "
-            f"size: dataset.size, teacher.dataset.size"
-        )
     trainer, device = config.trainer, device_of(config.trainer)
     normal = dataset.part("train").normal()
     torch.manual_seed(config.seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from waferlab.data.dataset import Wafers
-from waferlab.experiment.outcome import Next, log_evaluation
+from waferlab.experiment.outcome import Next, log_evaluation, repeated
 from waferlab.metrics.calibration import PseudoLabelError, pseudo_label_error, reliability
 from waferlab.metrics.multilabel import accuracy_by_pattern, pattern_confusion
 from waferlab.tasks.classification import Classified
@@ -20,8 +20,12 @@ COLUMNS: Final = {
     "bytes": "bytes",
     "maps_per_second": "maps/s",
 }
-#: What may follow a run.
-NEXT: Final = Next(evaluate=(), change="average_views=true", sweep=("student=compact", "student.width=8,16"))
+
+
+def following(begun_by: str = "") -> Next:
+    """What may follow a run that this command began."""
+    kept = [override for override in repeated(begun_by) if not override.startswith("student")]
+    return Next(evaluate=(), change="average_views=true", sweep=[*kept, "student=compact", "student.width=8,16"])
 
 
 def record(run: Run, evaluations: Sequence[Classified], wafers: Wafers, folder: Path) -> list[Path]:

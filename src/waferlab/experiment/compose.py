@@ -32,6 +32,14 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
 
 
+def keys(composed: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Every key with a dot between its levels."""
+    for name, value in composed.items_ex(resolve=False):
+        yield (key := f"{prefix}{name!s}")
+        if isinstance(value, DictConfig):
+            yield from keys(value, f"{key}.")
+
+
 def checked(schema: type[AnySchema], composed: DictConfig) -> AnySchema:
     """A command's configuration, checked against its schema."""
     return parse(schema, plain(composed))
@@ -67,13 +75,24 @@ def configuration(composed: DictConfig, overrides: Sequence[str] = ()) -> Experi
     """
     config = experiment_config(plain(composed))
     if config.resume is None:
-        for sentence in _without_effect(config, overrides):
-            note(sentence)
+        _note_idle(config, overrides)
     return config
 
 
-def _without_effect(config: ExperimentConfig, overrides: Sequence[str]) -> Iterator[str]:
-    """Sentences on overrides that nothing will read: no errors, as a sweep may need them for its other runs."""
+def note_without_effect(overrides: Sequence[str], keys: str, why: str) -> None:
+    """Say which overrides nothing will read: no error, as a sweep may need them for its other runs.
+
+    Args:
+        overrides: as typed.
+        keys: a regular expression of the keys and groups that are idle.
+        why: ends the sentence.
+    """
+    for override in overrides:
+        if re.match(rf"[+~]*({keys})[.=]", override):
+            note(f"{override} has no effect: {why}")
+
+
+def _note_idle(config: ExperimentConfig, overrides: Sequence[str]) -> None:
     loss: Any = config.distillation.resolve()
     if isinstance(config, AnomalyConfig):
         idle, why = r"teacher\.average_views|trainer\.label_noise", "a detector asks its teacher for features alone"
@@ -85,6 +104,4 @@ def _without_effect(config: ExperimentConfig, overrides: Sequence[str]) -> Itera
         idle, why = "teacher|backbone", f"{loss.__name__} asks no teacher"
     else:
         return
-    for override in overrides:
-        if re.match(rf"[+~]*({idle})[.=]", override):
-            yield f"{override} has no effect: {why}"
+    note_without_effect(overrides, idle, why)

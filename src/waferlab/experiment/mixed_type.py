@@ -4,7 +4,7 @@ import shutil
 
 from waferlab.config import MixedTypeConfig
 from waferlab.distillation.losses import Distillation
-from waferlab.experiment.classification import COLUMNS, NEXT, record
+from waferlab.experiment.classification import COLUMNS, following, record
 from waferlab.experiment.networks import Place, begin, fit_classifier, make_model
 from waferlab.experiment.outcome import Outcome, own_modules, told_how_to_go_on
 from waferlab.experiment.teachers import Teachers, dataset_tags
@@ -58,6 +58,6 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
         shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(
         run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts,
-        modules=own_modules(model.config), following=NEXT, wafers=len(test), columns=COLUMNS, evaluations=evaluations,
-        figures=figures, model=opened.id, model_file=file,
+        modules=own_modules(model.config), following=following(begun.command), wafers=len(test), columns=COLUMNS,
+        evaluations=evaluations, figures=figures, model=opened.id, model_file=file,
     )  # fmt: skip

@@ -126,10 +126,6 @@ class Anomaly(Task):
         self.maps.clear()
         truth = self.validation
         is_normal = torch.from_numpy(~truth.is_abnormal)
-        if is_normal.all() or not is_normal.any():
-            raise WaferlabError(
-                "validation has wafers of one kind only, and needs normal and abnormal ones to choose an epoch by"
-            )
         reference = Reference(self.model.reference.scoring, len(levels))
         reference.learn([level[is_normal] for level in levels], maps[is_normal])
         die_maps, scores = reference(levels, maps)
