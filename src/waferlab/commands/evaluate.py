@@ -96,6 +96,8 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         note_without_effect(overrides, "mask|aupro_limit", "this model is a classifier; detect=true has it detect")
     else:
         note_without_effect(overrides, "average_views", "a detector sees each map as it is")
+        if isinstance(model, Classifier):
+            note_without_effect(overrides, "precision|compile", "a classifier that detects answers in fp32")
     if isinstance(model, Detector):
         note_without_effect(overrides, "detect", "this model is a detector")
     _warn_of_seen_maps(dataset, config.model, tracker)

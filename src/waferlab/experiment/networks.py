@@ -18,6 +18,7 @@ from waferlab.experiment.outcome import command_of
 from waferlab.models.classifier import Classifier
 from waferlab.models.detector import Detector
 from waferlab.models.files import is_model_file, load_any, load_model, require_saveable
+from waferlab.models.inference import Precision, hasten
 from waferlab.models.students import Compact
 from waferlab.progress import say
 from waferlab.schema import Component, Schema
@@ -172,11 +173,14 @@ class TrainedModel(Schema):
     Attributes:
         model: an MLflow run id or model file.
         modules: of your own networks, imported before the model is read.
+        precision, compile: of its answers, as in `waferlab.models.inference.hasten`.
         tracking, store: where runs lie.
     """
 
     model: str
     modules: list[str]
+    precision: Precision
+    compile: bool
     tracking: TrackingConfig
     store: Path
 
@@ -184,7 +188,7 @@ class TrainedModel(Schema):
         """Its file, and the model.
 
         Raises:
-            ConfigError: a module can't be imported.
+            ConfigError: a module can't be imported, or there is nothing to compile with.
             WaferlabError: the model is missing or damaged, or names code that isn't trusted.
         """
         for module in self.modules:
@@ -193,7 +197,10 @@ class TrainedModel(Schema):
             except ImportError as error:
                 raise ConfigError(f"modules: {module} can't be imported ({error})") from error
         file = model_reference(self.model, tracker)
-        return file, load_any(file)
+        model = load_any(file)
+        if self.compile or self.precision != "32-true":
+            hasten(model, self.precision, self.compile)
+        return file, model
 
 
 def model_reference(reference: str, tracker: Tracker) -> Path:

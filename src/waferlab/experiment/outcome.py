@@ -108,7 +108,7 @@ def table(evaluations: Sequence[Evaluation], columns: Mapping[str, str], title: 
 def _cell(evaluation: Evaluation, column: str) -> str:
     number = getattr(evaluation, column, None)
     if number is not None:
-        return f"{number:,.0f}"
+        return f"{number:,.0f}" if number < 1e7 else f"{number / 1e6:.1f} M"
     return f"{100 * evaluation.metrics[column]:.2f}" if column in evaluation.metrics else ""
 
 

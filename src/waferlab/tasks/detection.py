@@ -45,7 +45,7 @@ class Detected(Evaluation):
 
 
 def evaluate_detector(name: str, detector: Detector, test: WithTruth, file_bytes: int, aupro_limit: float) -> Detected:
-    """Evaluate a detector in fp32, at its own thresholds."""
+    """Evaluate a detector at its own thresholds."""
     parameters = sum(parameter.numel() for parameter in detector.parameters())
     thresholds = Thresholds(*detector.thresholds.tolist())
     answer = _predicting(detector)
