@@ -20,7 +20,7 @@ ORDER = (
     {"cli"},
     {"commands"},
     {"experiment"},
-    {"sweeps", "deploy"},
+    {"deploy"},
     {"tracking"},
     {"tasks"},
     {"distillation"},
@@ -44,7 +44,9 @@ LARGEST = 1024**2  # bytes
 
 def modules() -> dict[str, Path]:
     """The package's modules by dotted name."""
-    paths = {path: path.relative_to(SOURCE).with_suffix("").parts for path in sorted(SOURCE.rglob("*.py"))}
+    paths = {
+        path: path.relative_to(SOURCE).with_suffix("").parts for path in sorted((SOURCE / "waferlab").rglob("*.py"))
+    }
     return {".".join(parts).removesuffix(".__init__"): path for path, parts in paths.items()}
 
 
@@ -185,3 +187,9 @@ class TestTrackedFiles:
         line = re.compile(r"[a-z0-9-]+==[\w.]+( ; [^#@]+)?")
         content = (ROOT / "constraints.txt").read_text(encoding="utf-8")
         assert [text for text in content.splitlines() if not line.fullmatch(text)] == []
+
+
+def test_the_sweeper_could_be_taken_elsewhere() -> None:
+    files = sorted((SOURCE / "hydra_plugins").rglob("*.py"))
+    assert files
+    assert not [file for file in files if "waferlab" in file.read_text(encoding="utf-8")]

@@ -1,6 +1,7 @@
 """Every file under conf/: it composes, it is checked, its parts can be built, and its comment's command is true."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -44,14 +45,15 @@ def _server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands_of(file: str) -> list[tuple[str, list[str]]]:
-    """The commands in the comment that a file opens with: each one's name and overrides."""
+    """The commands in the comment that a file opens with: each one's name and overrides, but those that sweep."""
     comment = []
     for line in (CONF / f"{file}.yaml").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         comment.append(line)
     found = re.findall(r"waferlab ([a-z]+)((?: +(?:-m|\S+=\S+))*)", "\n".join(comment))
-    return [(name, [word.rstrip(":,;") for word in rest.split() if word != "-m"]) for name, rest in found]
+    typed = [(name, [word.rstrip(":,;") for word in shlex.split(rest) if word != "-m"]) for name, rest in found]
+    return [(name, [word for word in words if not re.search(r"=(interval|tag)\(", word)]) for name, words in typed]
 
 
 def own(file: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,9 +22,11 @@ TASKS: Final[dict[str, Callable[[Any, str], Outcome]]] = {"mixed_type": mixed_ty
 _BESIDE_RESUME = re.compile(r"(resume|store|tracking|tracking\.uri|hydra\..+)=")
 
 
-def run(composed: DictConfig) -> None:
-    """Train as composed on the command line, and print what came out."""
-    print_outcome(_train(composed, HydraConfig.get().overrides.task))
+def run(composed: DictConfig) -> Mapping[str, float]:
+    """Train as composed on the command line, and print what came out; a sweep judges it by what is returned."""
+    outcome = _train(composed, HydraConfig.get().overrides.task)
+    print_outcome(outcome)
+    return outcome.objectives
 
 
 def train_overrides(overrides: Sequence[str]) -> Outcome:

@@ -112,6 +112,7 @@ class ExperimentConfig(Schema):
     Attributes:
         seed: of the student: its weights, the order of its maps, and what is random in them.
         resume: an MLflow run id, or null.
+        test: measure on the test part at the end, beside trivial baselines; otherwise on validation, the model alone.
         withhold: defects whose wafers are kept from training and validation, the teacher's too: patterns never seen.
     """
 
@@ -128,6 +129,7 @@ class ExperimentConfig(Schema):
     seed: int = Field(ge=0, lt=2**32)
     resume: str | None
     withhold: list[str]
+    test: bool
 
     @property
     def fit(self) -> FitConfig:

@@ -37,10 +37,9 @@ from waferlab.tasks.detection import (
     evaluate_supervised,
     evaluate_trivial_scores,
 )
-from waferlab.tasks.fit import device_of, fit
+from waferlab.tasks.fit import Fitted, device_of
 from waferlab.tracking import anomaly_figures
 from waferlab.tracking.figures import save
-from waferlab.tracking.logger import RunLogger
 from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Run, Tracker
 
 #: Columns of an anomaly table.
@@ -66,7 +65,8 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
     begun = begin(config, command)
     dataset, tracker = begun.dataset, begun.tracker
     mask = config.task.mask
-    val, test = WithTruth.of(dataset.part("val"), mask), WithTruth.of(dataset.part("test"), mask)
+    val = WithTruth.of(dataset.part("val"), mask)
+    judged = WithTruth.of(dataset.part("test"), mask) if config.test else val
     if len(set(val.truth.is_abnormal.tolist())) < 2:
         raise WaferlabError(
             "validation has wafers of one kind only, and needs normal and abnormal ones to choose an epoch by"
@@ -87,27 +87,30 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
             else unfused(teacher.model, dataset.part("train"))
         )
         built = config.detector.model_copy(update={"backbone": backbone.config})
-        detector = _fit(config, built, backbone, begun, val, Place(opened, folder / "training", "student"))
+        detector, fitted = _fit(config, built, backbone, begun, val, Place(opened, folder / "training", "student"))
         choose_thresholds(detector, val)
         file = save_detector(detector, built, backbone.classes, folder / MODEL_FILE)
         say("evaluating")
         limit = config.task.aupro_limit
-        evaluations = [evaluate_detector("detector", detector, test, file.stat().st_size, limit)]
+        evaluations = [evaluate_detector("detector", detector, judged, file.stat().st_size, limit)]
         if teacher is not None:
             opened.tags(teacher.tags)
+        if teacher is not None and config.test:
             supervised = SupervisedDetector(load_model(teacher.file).to(detector.device))
             size = teacher.file.stat().st_size
-            evaluations.append(evaluate_supervised("teacher", supervised, val, test, size, limit))
-        evaluations += evaluate_trivial_scores(val, test, limit)
-        figures = record(opened, evaluations, test, folder / "figures")
+            evaluations.append(evaluate_supervised("teacher", supervised, val, judged, size, limit))
+        figures = []
+        if config.test:
+            evaluations += evaluate_trivial_scores(val, judged, limit)
+            figures = record(opened, evaluations, judged, folder / "figures")
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
     modules = own_modules(config.backbone, config.score, config.attention.module)
     sweep = ["task=anomaly", *repeated(begun.command), f"seed={config.seed + 1},{config.seed + 2}"]
     return Outcome(
         run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts, modules=modules,
-        following=following(mask, sweep), wafers=len(test.wafers), columns=COLUMNS, evaluations=evaluations,
-        figures=figures, model=opened.id, model_file=file,
+        following=following(mask, sweep), wafers=len(judged.wafers), columns=COLUMNS, evaluations=evaluations,
+        figures=figures, model=opened.id, model_file=file, validation=fitted.best_metrics, is_tested=config.test,
     )  # fmt: skip
 
 
@@ -134,7 +137,7 @@ def _require_one_size(size: tuple[int, int], dataset: Dataset) -> None:
 
 def _fit(
     config: AnomalyConfig, built: DetectorConfig, backbone: Classifier, begun: Begun, val: WithTruth, place: Place
-) -> Detector:
+) -> tuple[Detector, Fitted]:
     """A detector whose student has learnt the backbone's features of the normal training wafers."""
     dataset = begun.dataset
     trainer, device = config.trainer, device_of(config.trainer)
@@ -150,11 +153,9 @@ def _fit(
     if cached is not None:
         batches.teach(cached)
     task = Anomaly(detector, begun.loss, config.fit, config.attention, val.truth, config.task.select, config.seed)
-    val_batches, logger = Batches(val.wafers, 256, device=device), RunLogger(place.run)
-    fitted = fit(task, batches, val_batches, trainer, place.folder, place.title, logger)
-    place.run.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
+    fitted = place.fit(task, batches, Batches(val.wafers, 256, device=device), trainer)
     detector.to(device).calibrate(normal.maps)  # Lightning has left it on the CPU
-    return detector
+    return detector, fitted
 
 
 def following(mask: str, sweep: Sequence[str] = ()) -> Next:

@@ -35,29 +35,33 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
             opened.parameters(config.plain())
             opened.tags(dataset_tags(dataset) | {"command": command})
         teacher = teachers.get() if loss.uses_teacher or student is None else None
-        test, evaluations = dataset.part("test"), []
+        judged, evaluations = dataset.part("test" if config.test else "val"), []
         if student is not None:
             place = Place(opened, folder / "training", "student")
             answers = teachers.answers(teacher, config.trainer.augment) if teacher and loss.uses_teacher else None
             fitted = fit_classifier(student, loss, config.fit, config.seed, dataset, answers, place)
             model = student = student.fused()
             file = save_model(student, folder / MODEL_FILE)
-            opened.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
-            evaluations.append(evaluate_model("student", student, test, file.stat().st_size))
+            validation = fitted.best_metrics
+            evaluations.append(evaluate_model("student", student, judged, file.stat().st_size))
         if teacher is not None:
             opened.tags(teacher.tags)
-            size, average = teacher.file.stat().st_size, config.teacher.average_views
-            logits = teachers.logits(teacher, "test", "32-true")[0]
-            evaluations.append(evaluate_model("teacher", teacher.model, test, size, average, logits))
             if student is None:
-                model, file = teacher.model, teacher.file
-        say("fitting trivial baselines, drawing figures")
-        evaluations += evaluate_baselines(dataset)
-        figures = record(opened, evaluations, test, folder / "figures")
+                model, file, validation = teacher.model, teacher.file, teachers.validation(teacher)
+            if student is None or config.test:
+                size, average = teacher.file.stat().st_size, config.teacher.average_views
+                logits = teachers.logits(teacher, "test" if config.test else "val", "32-true")[0]
+                evaluations.append(evaluate_model("teacher", teacher.model, judged, size, average, logits))
+        figures = []
+        if config.test:
+            say("fitting trivial baselines, drawing figures")
+            evaluations += evaluate_baselines(dataset)
+            figures = record(opened, evaluations, judged, folder / "figures")
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(
         run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts,
-        modules=own_modules(model.config), following=following(begun.command), wafers=len(test), columns=COLUMNS,
-        evaluations=evaluations, figures=figures, model=opened.id, model_file=file,
+        modules=own_modules(model.config), following=following(begun.command), wafers=len(judged), columns=COLUMNS,
+        evaluations=evaluations, figures=figures, model=opened.id, model_file=file, validation=validation,
+        is_tested=config.test,
     )  # fmt: skip

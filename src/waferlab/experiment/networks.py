@@ -1,20 +1,23 @@
 """What experiments do with a network: make it with its initial weights, find a finished one, fit it."""
 
 import importlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from optuna import TrialPruned
 from torch import Tensor, nn
 
-from waferlab.config import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig, check
+from waferlab.config import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig, TrainerConfig, check
 from waferlab.data.batches import Batch, Batches
 from waferlab.data.dataset import PARTS, Dataset, Wafers
 from waferlab.distillation.losses import Distillation
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.outcome import command_of
+from waferlab.experiment.sweep import pruning, trial_tags
 from waferlab.models.classifier import Classifier
 from waferlab.models.detector import Detector
 from waferlab.models.files import is_model_file, load_any, load_model, require_saveable
@@ -24,7 +27,7 @@ from waferlab.progress import say
 from waferlab.schema import Component, Schema
 from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
-from waferlab.tasks.task import optimizer_and_schedule
+from waferlab.tasks.task import Task, optimizer_and_schedule
 from waferlab.tracking.logger import RunLogger
 from waferlab.tracking.run import Run, Tracker
 
@@ -44,6 +47,17 @@ class Place:
     folder: Path
     title: str
     path: str = ""
+
+    def fit(self, task: Task, train: Batches, val: Batches, trainer: TrainerConfig) -> Fitted:
+        """Fit a task here; what it came to is logged. A student's training may be ended by the sweep it is part of."""
+        watch = None if self.path else pruning()
+        try:
+            fitted = fit(task, train, val, trainer, self.folder, self.title, RunLogger(self.run), watch)
+        except TrialPruned:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        self.run.metrics(fitted.metrics)
+        return fitted
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,7 @@ def begin(config: ExperimentConfig, command: str) -> Begun:
     dataset.require(*PARTS)
     loss = config.distillation.build("distillation")
     tracker = Tracker(config.tracking, config.store)
+    tracker.tags |= trial_tags(tracker)
     begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
     return Begun(dataset, loss, tracker, begun_by)
 
@@ -125,8 +140,7 @@ def fit_classifier(
     val_labels = torch.from_numpy(val.labels).float()
     validation = Batch(torch.from_numpy(val.maps), val_labels, answers.val if answers else None)
     task = MixedType(model, loss, how, validation, seed, place.path)
-    logger = RunLogger(place.run)
-    return fit(task, batches, Batches(val, 512, device=device), trainer, place.folder, place.title, logger)
+    return place.fit(task, batches, Batches(val, 512, device=device), trainer)
 
 
 def make_model(config: ModelConfig, dataset: Dataset, tracker: Tracker, path: str, seed: int) -> Classifier:

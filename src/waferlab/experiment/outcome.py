@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill, indent
 
@@ -55,12 +55,14 @@ class Outcome:
         facts: what the data source says of itself.
         modules: to import before the model is read.
         following: what may come next.
-        wafers: number of them in the test part.
+        wafers: number of them in the part that was evaluated.
         columns: what its table shows, as `table` wants it.
-        evaluations: of networks and trivial baselines on the test part.
+        evaluations: of networks and trivial baselines.
         figures: PNG files.
         model: what `evaluate` and others know the model by: its run, or its file.
         model_file: the student's model file (the teacher's where no student was asked for).
+        validation: metrics of the weights that were kept, each under ``val/…``; empty for an evaluation.
+        is_tested: the evaluations are those on the test part; otherwise on validation, for a sweep to judge it by.
     """
 
     run_id: str
@@ -75,6 +77,19 @@ class Outcome:
     figures: list[Path]
     model: str
     model_file: Path
+    validation: Mapping[str, float] = field(default_factory=dict)
+    is_tested: bool = True
+
+    @property
+    def objectives(self) -> dict[str, float]:
+        """What a sweep may judge it by: validation metrics, and what the network costs."""
+        first = self.evaluations[0]
+        costs = {
+            "bytes": first.bytes or 0,
+            "parameters": first.parameters,
+            "seconds_per_map": 1 / first.maps_per_second,
+        }
+        return {**self.validation, **costs}
 
 
 def log_evaluation(run: Run, evaluation: Evaluation) -> None:
@@ -115,7 +130,8 @@ def _cell(evaluation: Evaluation, column: str) -> str:
 def print_outcome(outcome: Outcome) -> None:
     """The last lines of a run: what was achieved, where it is, and what to run next."""
     console = Console()
-    title = f"test part, {outcome.wafers:,} wafers; metrics in percent"
+    part = "test" if outcome.is_tested else "validation"
+    title = f"{part} part, {outcome.wafers:,} wafers; metrics in percent"
     console.print(table(outcome.evaluations, outcome.columns, title))
     console.print(f"{'model':<8} {outcome.model_file}", soft_wrap=True, highlight=False)
     if outcome.figures:
@@ -123,7 +139,7 @@ def print_outcome(outcome: Outcome) -> None:
         names = fill(", ".join(figure.name for figure in outcome.figures), 71)
         console.print(indent(names, 9 * " "), highlight=False)
     console.print(f"{'run':<8} {outcome.run_id}\n", highlight=False)
-    for number, command in enumerate(_suggestions(outcome)):
+    for number, command in enumerate(_suggestions(outcome) if outcome.is_tested else ()):
         console.print(f"{'' if number else 'next':<8} {command}", soft_wrap=True, highlight=False, markup=False)
 
 

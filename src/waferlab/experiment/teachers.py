@@ -15,7 +15,7 @@ from waferlab.experiment.networks import Answers, Place, fit_classifier, make_mo
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import load_model, save_model
 from waferlab.tasks.fit import device_of
-from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, TEACHER, Tracker
+from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, TEACHER, Tracker, best_metrics
 
 #: Part of what determines a teacher: raised when the code comes to train another one by the same configuration.
 RECIPE_VERSION = 3
@@ -63,6 +63,11 @@ class Teachers:
         }
         return self.store.get(recipe, self._train_teacher)
 
+    def validation(self, teacher: Teacher) -> dict[str, float]:
+        """Validation metrics of the weights that were kept when it was trained; empty where that is not known."""
+        run = self.tracker.find(teacher.run_id) if teacher.run_id else None
+        return best_metrics(run) if run else {}
+
     def _weights(self) -> str:
         """What the backbone starts from: a file by its content, since another one may come to lie in its place."""
         file = Path(self.config.backbone.weights)
@@ -82,8 +87,7 @@ class Teachers:
                 folder.mkdir(parents=True, exist_ok=True)
                 begun.write_text(run.id)
             place = Place(run, folder, "teacher", "teacher.")
-            fitted = fit_classifier(model, Supervised(), config.teacher, config.teacher.seed, self.dataset, None, place)
-            run.metrics({"best_validation": fitted.best_score, "epochs": fitted.epochs})
+            fit_classifier(model, Supervised(), config.teacher, config.teacher.seed, self.dataset, None, place)
             run.file(save_model(model, folder / MODEL_FILE), MODEL_FOLDER)
         return model, run.id
 

@@ -1,7 +1,7 @@
 """Metrics of anomaly detection, collected batch by batch: images by one score each, pixels by a map of scores."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from waferlab.metrics.ranking import Ranked
 NEIGHBOURS = np.zeros((3, 3, 3), bool)
 NEIGHBOURS[1] = True
 AUPRO_LIMIT = 0.3
+_METRICS: Final = ("auroc", "aupr", "best_f1", "best_f1_threshold")
+#: What `AnomalyMetrics` computes without thresholds.
+METRICS: Final = (*(f"{what}/{name}" for what in ("image", "pixel") for name in _METRICS), "pixel/aupro")
 
 
 class Thresholds(NamedTuple):
@@ -115,7 +118,7 @@ def regions_of(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _metrics(ranked: Ranked) -> dict[str, float]:
     if not ranked.is_defined:
-        return dict.fromkeys(("auroc", "aupr", "best_f1", "best_f1_threshold"), np.nan)
+        return dict.fromkeys(_METRICS, np.nan)
     best, threshold = ranked.best_f1()
     return {
         "auroc": ranked.auroc(),

@@ -7,7 +7,7 @@ would round large ones to ties.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 from waferlab.errors import WaferlabError
 from waferlab.wafer import pattern_name, pattern_order
 
+#: Of validation, where all metrics would take long.
+HEADLINES: Final = ("exact_match", "macro_f1")
 Score = Callable[[NDArray[np.uint8], NDArray[Any]], float]
 
 
@@ -94,7 +96,7 @@ def multilabel_metrics(logits: NDArray[np.floating], labels: NDArray[np.uint8], 
 
 
 def headline_metrics(logits: NDArray[np.floating], labels: NDArray[np.uint8]) -> dict[str, float]:
-    """``exact_match`` and ``macro_f1`` alone, as `multilabel_metrics` has them; NaN where undefined.
+    """Those of `HEADLINES` alone, as `multilabel_metrics` has them; NaN where undefined.
 
     Raises:
         WaferlabError: logits that are not finite, shapes that differ, or no maps.

@@ -47,19 +47,19 @@ class Epochs(Checkpoint):
     def __init__(self, folder: Path, monitor: str, every: int, bar: Bar) -> None:
         self.last, self.best = folder / LAST, folder / BEST
         self.monitor, self.every, self.bar = monitor, every, bar
-        self.best_score = float("-inf")
+        self.best_score, self.best_metrics = float("-inf"), dict[str, float]()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Choose how checkpoints are written."""
         trainer.strategy.checkpoint_io = InPlace()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far."""
-        return {"best_score": self.best_score}
+        """The best epoch so far."""
+        return {"best_score": self.best_score, "best_metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best score so far."""
-        self.best_score = state_dict["best_score"]
+        """Go on from the best epoch so far."""
+        self.best_score, self.best_metrics = state_dict["best_score"], state_dict["best_metrics"]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -79,6 +79,7 @@ class Epochs(Checkpoint):
         is_best = is_validated and pl_module.may_be_best and float(metrics[self.monitor]) > self.best_score
         if is_best:
             self.best_score = float(metrics[self.monitor])
+            self.best_metrics = {name: float(metrics[name]) for name in metrics if name.startswith("val/")}
         saved = self.last.with_name("saving.ckpt")
         try:
             trainer.save_checkpoint(saved, weights_only=False)

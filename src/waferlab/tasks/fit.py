@@ -3,10 +3,11 @@
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import lightning.pytorch as pl
 import torch
@@ -22,6 +23,9 @@ from waferlab.progress import progress
 from waferlab.tasks.checkpoints import LAST, Epochs, Patience, epochs_in, weights_in
 from waferlab.tasks.task import Task
 
+#: What is kept of a validation metric's name when the best epoch's value is logged: ``val/…`` becomes ``best/…``.
+BEST: Final = "best/"
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -30,10 +34,30 @@ class Fitted:
     Attributes:
         epochs: epochs trained, also those before a resumption.
         best_score: the monitored validation metric of the weights that were kept.
+        best_metrics: all validation metrics of these, each under ``val/…``.
     """
 
     epochs: int
     best_score: float
+    best_metrics: Mapping[str, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What a run keeps of it: ``best/…`` are the validation metrics of the weights that were kept."""
+        best = {f"{BEST}{name.removeprefix('val/')}": value for name, value in self.best_metrics.items()}
+        return {"best_validation": self.best_score, "epochs": self.epochs} | best
+
+
+class Watched(Callback):
+    """Shows each validated epoch's number and metrics to a function, which may end the training by raising."""
+
+    def __init__(self, watch: Callable[[int, Mapping[str, float]], None]) -> None:
+        self.watch = watch
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Called by Lightning when an epoch's metrics are known."""
+        if isinstance(pl_module, Task) and pl_module.may_be_best:
+            self.watch(trainer.current_epoch, {name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
 def device_of(trainer: TrainerConfig) -> torch.device:
@@ -49,13 +73,21 @@ def device_of(trainer: TrainerConfig) -> torch.device:
 
 
 def fit(
-    task: Task, train: Batches, val: Batches, config: TrainerConfig, folder: Path, title: str, logger: Logger
+    task: Task,
+    train: Batches,
+    val: Batches,
+    config: TrainerConfig,
+    folder: Path,
+    title: str,
+    logger: Logger,
+    watch: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> Fitted:
     """Fit a task; afterwards its model has the weights of the best epoch.
 
     Args:
         folder: for checkpoints; a last checkpoint found there is continued, to the same result as without the break.
         title: what the progress bar calls it.
+        watch: is shown each validated epoch's number and metrics.
 
     Raises:
         WaferlabError: the loss is not finite, or the checkpoint can't be read.
@@ -65,7 +97,7 @@ def fit(
     every, done = config.validate_every, epochs_in(folder / LAST)
     with progress(title, config.max_epochs, done) as bar:
         epochs = Epochs(folder, task.monitor, every, bar)
-        callbacks: list[Callback] = [epochs]
+        callbacks: list[Callback] = [epochs, *([Watched(watch)] if watch else [])]
         if config.ema_decay is not None:
             callbacks.append(WeightAveraging(multi_avg_fn=_warmed_average(config.ema_decay)))
         if config.early_stopping is not None:
@@ -88,7 +120,7 @@ def fit(
         with _ctrl_c_as_python_has_it():
             trainer.fit(task, train, val, ckpt_path=epochs.last if done else None, weights_only=True)
     task.load_state_dict(weights_in(epochs.best))
-    return Fitted(trainer.current_epoch, epochs.best_score)
+    return Fitted(trainer.current_epoch, epochs.best_score, epochs.best_metrics)
 
 
 @contextmanager

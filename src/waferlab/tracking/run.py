@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,18 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from optuna import TrialPruned
 
 from waferlab.config import TrackingConfig
 from waferlab.errors import Interrupted, WaferlabError
+from waferlab.tasks.fit import BEST
 
 MODEL_FOLDER, MODEL_FILE, CONFIG_FILE = "model", "model.safetensors", "config.json"
 _LONGEST_PARAMETER = 6000
 
-#: What a run is, as its tag ``role`` says: a whole experiment, the training of a teacher, or an evaluation.
-EXPERIMENT, TEACHER, EVALUATION = "experiment", "teacher", "evaluation"
+#: What a run is, as its tag ``role`` says: a whole experiment, the training of a teacher, an evaluation, or a sweep of
+#: experiments.
+EXPERIMENT, TEACHER, EVALUATION, SWEEP = "experiment", "teacher", "evaluation", "sweep"
 
 
 class Run:
@@ -65,12 +68,15 @@ class Tracker:
         config: where to log.
         store: folder of the SQLite file and artifacts, where the configuration names no server.
 
+    Attributes:
+        tags: that all its runs get.
+
     Raises:
         WaferlabError: the place can't be reached or made.
     """
 
     def __init__(self, config: TrackingConfig, store: Path) -> None:
-        self.store = store
+        self.store, self.tags = store, dict[str, object]()
         store.mkdir(parents=True, exist_ok=True)
         for chatty in ("mlflow", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -87,7 +93,7 @@ class Tracker:
 
     @contextmanager
     def run(self, name: str, tags: Mapping[str, object], resume: str | None = None) -> Iterator[Run]:
-        """An open run: FINISHED after success, KILLED after an interruption, FAILED after anything else.
+        """An open run: FINISHED after success, KILLED after an interruption or pruning, FAILED after anything else.
 
         Raises:
             WaferlabError: MLflow refuses or has gone.
@@ -99,14 +105,34 @@ class Tracker:
             with self._held(run_id):
                 try:
                     self.client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
-                    run.tags({**_versions(), **tags})
+                    run.tags({**_versions(), **self.tags, **tags})
                     yield run
                     status = RunStatus.FINISHED
-                except (Interrupted, KeyboardInterrupt):
+                except (Interrupted, KeyboardInterrupt, TrialPruned):
                     status = RunStatus.KILLED
                     raise
                 finally:
                     self._close(run, status)
+
+    def sweep(self, name: str) -> str:
+        """The run of a sweep, above those of its trials; made by whoever comes first."""
+        with FileLock(self.store / "mlflow.lock"), self._answering():
+            is_it = f"tags.role = '{SWEEP}' and tags.sweep = '{name}'"
+            found = self.client.search_runs([self.experiment_id], is_it, order_by=["attributes.start_time"])
+            if found:
+                return str(found[0].info.run_id)
+            tags = {"role": SWEEP, "sweep": name}
+            return str(self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id)
+
+    def conclude(self, sweep: str, states: Mapping[int, str]) -> None:
+        """Tag the runs of a sweep's trials with what became of them; those that a crash left open are closed."""
+        found = self.client.search_runs([self.experiment_id], f"tags.sweep = '{sweep}' and tags.role != '{SWEEP}'")
+        for run in found:
+            if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
+                with suppress(WaferlabError), self._held(run.info.run_id):
+                    self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+            if run.data.tags["role"] == EXPERIMENT:
+                self.client.set_tag(run.info.run_id, "trial.state", states.get(int(run.data.tags["trial"]), "unknown"))
 
     @contextmanager
     def _held(self, run_id: str) -> Iterator[None]:
@@ -195,6 +221,12 @@ class Tracker:
 def default_uri(store: Path) -> str:
     """The SQLite file of a store, as MLflow names it."""
     return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+
+
+def best_metrics(run: MlflowRun) -> dict[str, float]:
+    """The validation metrics, each under ``val/…``, of the weights that a training run kept."""
+    kept = run.data.metrics.items()
+    return {f"val/{name.removeprefix(BEST)}": float(value) for name, value in kept if name.startswith(BEST)}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,73 @@
+"""What an experiment is to the sweep that it may be a trial of."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from optuna import Study, TrialPruned
+
+from hydra_plugins.resumable_optuna_sweeper import current_trial, objectives_of_sweep
+from waferlab.config import TrackingConfig
+from waferlab.experiment.compose import command_line, plain
+from waferlab.metrics.anomaly import METRICS
+from waferlab.metrics.multilabel import HEADLINES
+from waferlab.schema import Component, parse
+from waferlab.tracking.run import Tracker
+from waferlab.tracking.sweep_figures import sweep_figures
+
+#: What a trial may be judged by apart from validation metrics; the less, the better.
+COSTS: Final = ("bytes", "parameters", "seconds_per_map")
+
+
+def objectives(composed: DictConfig) -> list[str]:
+    """What jobs of such a configuration return by name: validation metrics of the weights they keep, and costs."""
+    if composed.task.name == "anomaly":
+        names = METRICS
+    else:
+        loss: Any = Component.model_validate(dict(composed.distillation)).resolve()
+        agrees = loss.uses_teacher and composed.get("student") is not None
+        names = (*HEADLINES, *(["teacher_agreement"] if agrees else []))
+    return [*(f"val/{name}" for name in names), *COSTS]
+
+
+def pruning() -> Callable[[int, Mapping[str, float]], None] | None:
+    """What shows a trial's epochs to its sweep; None where there is no sweep, or none that can prune.
+
+    It raises `TrialPruned` where the sweep's pruner wants the training to end.
+    """
+    trial, judged_by = current_trial(), objectives_of_sweep()
+    if trial is None or len(judged_by) != 1 or judged_by[0] in COSTS:
+        return None
+
+    def watch(epoch: int, metrics: Mapping[str, float]) -> None:
+        trial.report(metrics[judged_by[0]], epoch)
+        if trial.should_prune():
+            raise TrialPruned(f"after epoch {epoch + 1}")
+
+    return watch
+
+
+def trial_tags(tracker: Tracker) -> dict[str, object]:
+    """What the runs of a trial say of their sweep, whose own run is above them; nothing outside a sweep."""
+    trial = current_trial()
+    if trial is None:
+        return {}
+    name = trial.study.study_name
+    return {"mlflow.parentRunId": tracker.sweep(name), "sweep": name, "trial": trial.number}
+
+
+def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]]) -> None:
+    """Complete the sweep's own run: what its best trials came to, their commands, and figures of the search."""
+    judged_by = composed.hydra.sweeper.objective
+    names = list(judged_by) if isinstance(judged_by, ListConfig) else [judged_by]
+    settings = plain(OmegaConf.masked_copy(composed, ["tracking", "store"]))
+    tracker = Tracker(parse(TrackingConfig, settings["tracking"]), Path(settings["store"]))
+    with tracker.run(study.study_name, {}, tracker.sweep(study.study_name)) as run, tempfile.TemporaryDirectory() as to:
+        tracker.conclude(study.study_name, {trial.number: trial.state.name.lower() for trial in study.trials})
+        run.tags({f"best.{place}": command_line("train", overrides) for place, overrides in enumerate(best)})
+        for place, trial in enumerate(study.best_trials):
+            run.metrics(dict(zip(names, trial.values, strict=True)), place)
+        for file in sweep_figures(study, names, Path(to)):
+            run.file(file, "figures")

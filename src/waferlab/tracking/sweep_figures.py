@@ -1,0 +1,56 @@
+"""The figures of a sweep, as Optuna draws them."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import optuna
+from matplotlib.figure import Figure
+from optuna.trial import TrialState
+
+from waferlab.tracking.figures import save
+
+
+def sweep_figures(study: optuna.Study, names: Sequence[str], folder: Path) -> list[Path]:
+    """History, importance, parallel coordinates, slices and learning curves of a search, or its Pareto front, as PNG.
+
+    Nothing is drawn of less than two finished trials, and no figure that Optuna can't draw of these.
+
+    Args:
+        study: of the search.
+        names: of its objectives.
+        folder: for the files.
+    """
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    if len(complete) < 2:
+        return []
+    matplotlib.use("agg")
+    draw = optuna.visualization.matplotlib
+    made: dict[str, Callable[[], Any]] = {}
+    if len(names) == 1:
+        made = {
+            "history": lambda: draw.plot_optimization_history(study, target_name=names[0]),
+            "importance": lambda: draw.plot_param_importances(study, target_name=names[0]),
+            "parallel_coordinates": lambda: draw.plot_parallel_coordinate(study, target_name=names[0]),
+            "slices": lambda: draw.plot_slice(study, target_name=names[0]),
+            "learning_curves": lambda: draw.plot_intermediate_values(study),
+        }
+    elif len(names) <= 3:
+        made = {"pareto_front": lambda: draw.plot_pareto_front(study, target_names=list(names))}
+    return save({name: figure for name, plot in made.items() if (figure := _drawn(plot)) is not None}, folder)
+
+
+def _drawn(plot: Callable[[], Any]) -> Figure | None:
+    """What Optuna draws, or None where these trials say too little for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            axes = plot()
+        except (RuntimeError, ValueError):
+            return None
+    first = axes.flat[0] if hasattr(axes, "flat") else axes
+    figure: Figure = first.figure
+    figure.set_size_inches(9, 5)
+    return figure

@@ -1,0 +1,59 @@
+"""A Hydra application for sweeps: a parabola, with ways to be slow, to fail, to be pruned and to be killed."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import hydra
+import optuna
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from hydra_plugins.resumable_optuna_sweeper import current_trial
+
+DEFAULTS = {
+    "x": 1.0,
+    "y": 0,
+    "kind": "flat",
+    "seconds": 0.0,
+    "slow": -1,
+    "fail_below": -100.0,
+    "epochs": 0,
+    "named": False,
+    "kill_at": -1,
+    "log": "jobs.txt",
+}
+
+
+@hydra.main(version_base="1.3", config_path=None, config_name="app")
+def main(config: DictConfig) -> object:
+    """(x - 2)² + y, epoch by epoch where there are some."""
+    with Path(config.log).open("a") as log:
+        gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+        log.write(f"{os.getpid()} {time.time()} {config.x} {config.y} {config.kind} {gpu}\n")
+    if config.x < config.fail_below:
+        raise ValueError(f"{config.x} is too small")
+    time.sleep(5 if config.x == config.slow else config.seconds)
+    value = (config.x - 2) ** 2 + config.y
+    trial = current_trial()
+    for epoch in range(config.epochs):
+        assert trial is not None
+        trial.report(value, epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    if trial is not None and trial.number == config.kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"value": value, "cost": abs(config.x)} if config.named else value
+
+
+ConfigStore.instance().store("app", DEFAULTS)
+
+
+def names(_: DictConfig) -> list[str]:
+    """What jobs return where they return it by name."""
+    return ["value", "cost"]
+
+
+if __name__ == "__main__":
+    main()
