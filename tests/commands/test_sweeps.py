@@ -50,6 +50,7 @@ def test_a_sweep_is_one_run_above_those_of_its_trials(tmp_path: Path) -> None:
     best = max(runs(tmp_path, EXPERIMENT)[:2], key=lambda run: run.data.metrics["best/exact_match"])
     assert whole.data.metrics["val/exact_match"] == best.data.metrics["best/exact_match"]
     assert f"optimizer.lr={best.data.params['optimizer.lr']}" in whole.data.tags["best.0"]
+    assert "sweep=" not in whole.data.tags["best.0"], "its command touches the test part"
     drawn = {file.path for file in MlflowClient(default_uri(tmp_path)).list_artifacts(whole.info.run_id, "figures")}
     assert {"figures/history.png", "figures/slices.png"} <= drawn
 
@@ -73,6 +74,7 @@ def test_a_detector_is_judged_by_its_own_metrics_and_its_size(tmp_path: Path) ->
     small = ("task=anomaly", "dataset.maps=300", "teacher.dataset.maps=240", "teacher.trainer.max_epochs=1")
     given = ("backbone.depths=[1,1,1]", "backbone.width=4,8", "trainer.max_epochs=1", "hydra/sweeper/sampler=grid")
     judged = ("hydra.sweeper.objective=[val/pixel/aupro,bytes]", "hydra.sweeper.direction=[maximize,minimize]")
+    judged = (*judged, "hydra/sweeper/pruner=none")
     assert main(["train", "-m", "sweep=optuna", *small, *given, *judged, f"store={tmp_path}"]) == 0
     (sweep,) = runs(tmp_path, SWEEP)
     assert {"val/pixel/aupro", "bytes"} <= set(sweep.data.metrics)

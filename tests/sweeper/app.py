@@ -1,4 +1,7 @@
-"""A Hydra application for sweeps: a parabola, with ways to be slow, to fail, to be pruned and to be killed."""
+"""A Hydra application for sweeps: a parabola, with ways to be slow, to fail, to be pruned and to be killed.
+
+What a second start may change stands in the environment.
+"""
 
 import os
 import signal
@@ -21,7 +24,7 @@ DEFAULTS = {
     "fail_below": -100.0,
     "epochs": 0,
     "named": False,
-    "kill_at": -1,
+    "cost": "cost",
     "log": "jobs.txt",
 }
 
@@ -34,7 +37,7 @@ def main(config: DictConfig) -> object:
         log.write(f"{os.getpid()} {time.time()} {config.x} {config.y} {config.kind} {gpu}\n")
     if config.x < config.fail_below:
         raise ValueError(f"{config.x} is too small")
-    time.sleep(5 if config.x == config.slow else config.seconds)
+    time.sleep(5 if config.x == config.slow else float(os.environ.get("APP_SECONDS", config.seconds)))
     value = (config.x - 2) ** 2 + config.y
     trial = current_trial()
     for epoch in range(config.epochs):
@@ -42,9 +45,9 @@ def main(config: DictConfig) -> object:
         trial.report(value, epoch)
         if trial.should_prune():
             raise optuna.TrialPruned
-    if trial is not None and trial.number == config.kill_at:
+    if trial is not None and trial.number == int(os.environ.get("APP_KILL_AT", "-1")):
         os.kill(os.getpid(), signal.SIGKILL)
-    return {"value": value, "cost": abs(config.x)} if config.named else value
+    return {"value": value, config.cost: abs(config.x)} if config.named else value
 
 
 ConfigStore.instance().store("app", DEFAULTS)

@@ -6,7 +6,8 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from typing import Any, Protocol
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+import optuna
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
 Value = str | int | float
@@ -31,10 +32,16 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some texts, as Hydra writes them in overrides."""
+    """One of some texts, as Hydra writes them in overrides.
+
+    Attributes:
+        options: the texts.
+        meant: the value that each of them stands for.
+    """
 
     key: str
     options: tuple[str, ...]
+    meant: tuple[Any, ...]
 
     def suggest(self, trial: Suggests) -> Value:
         """One of the options."""
@@ -44,6 +51,11 @@ class Choice:
     def grid(self) -> Sequence[Value]:
         """All options."""
         return self.options
+
+    def is_one_of(self, value: Value, wanted: Sequence[Any]) -> bool:
+        """Whether an option stands for a wanted value."""
+        meant = self.meant[self.options.index(str(value))]
+        return any(type(meant) is type(each) and meant == each for each in wanted)
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,11 @@ class Numbers:
         if self.step is None:
             raise HydraException(f"{self.key}: an interval has no grid; give a range with a step, or choices")
         made = [self.low + step * self.step for step in range(round((self.high - self.low) / self.step) + 1)]
-        return [int(number) if isinstance(self.low, int) else number for number in made]
+        return [number if isinstance(number, int) else round(number, 12) for number in made]
+
+    def is_one_of(self, value: Value, wanted: Sequence[Any]) -> bool:
+        """Whether a number is a wanted one."""
+        return value in wanted
 
 
 Dimension = Choice | Numbers
@@ -88,20 +104,29 @@ class Space:
     """
 
     parts: Sequence[Fixed | Dimension]
-    conditions: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, overrides: Sequence[Override], conditions: Mapping[str, Mapping[str, Any]]) -> "Space":
         """From parsed overrides; of one key, the last one counts, where the first one stood.
 
         Raises:
-            HydraException: a condition names a key that isn't swept.
+            HydraException: a sweep that Optuna has no parameter for, or a condition that can never hold.
         """
-        parts = list({override.get_key_element(): _part(override) for override in overrides}.values())
-        space = cls(parts, {key: {on: _texts(value) for on, value in of.items()} for key, of in conditions.items()})
-        names = {_name(each.key) for each in space._dimensions()}
-        for unknown in sorted({*conditions, *(on for of in conditions.values() for on in of)} - names):
-            raise HydraException(f"conditions: {unknown} isn't swept; these are: {', '.join(sorted(names))}")
+        parts = list({_name(override.get_key_element()): _part(override) for override in overrides}.values())
+        space = cls(parts, {key: {on: _values(value) for on, value in of.items()} for key, of in conditions.items()})
+        swept = {_name(each.key): each for each in space._dimensions()}
+        for unknown in sorted({*conditions, *(on for of in conditions.values() for on in of)} - set(swept)):
+            raise HydraException(f"conditions: {unknown} isn't swept; these are: {', '.join(sorted(swept))}")
+        for on, wanted in (each for of in space.conditions.values() for each in of.items()):
+            choice = swept[on]
+            if isinstance(choice, Choice) and not any(choice.is_one_of(option, wanted) for option in choice.options):
+                raise HydraException(f"conditions: {on} is never {wanted}; it is one of {', '.join(choice.options)}")
+        for each in swept.values():
+            try:
+                each.suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler()).ask())
+            except ValueError as error:
+                raise HydraException(f"{each.key}: {error}") from error
         return space
 
     def suggest(self, trial: Suggests) -> list[str]:
@@ -144,14 +169,15 @@ class Space:
 
     def _counts(self, dimension: Dimension, values: Mapping[str, Value]) -> bool:
         wanted = self.conditions.get(_name(dimension.key), {})
-        return all(on in values and str(values[on]) in texts for on, texts in wanted.items())
+        swept = {_name(part.key): part for part in self.parts if not isinstance(part, Fixed)}
+        return all(on in values and swept[on].is_one_of(values[on], some) for on, some in wanted.items())
 
 
 def _part(override: Override) -> Fixed | Dimension:
     key, value = override.get_key_element(), override.value()
     if not override.is_sweep_override():
-        text = key if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
-        return Fixed(text)
+        text = override.input_line if override.is_delete() else None
+        return Fixed(text or f"{key}={override.get_value_element_as_str()}")
     if isinstance(value, IntervalSweep):
         assert value.start is not None
         assert value.end is not None
@@ -163,12 +189,13 @@ def _part(override: Override) -> Fixed | Dimension:
         whole = all(isinstance(number, int) for number in numbers)
         low, high = (numbers[0], numbers[-1]) if numbers[0] <= numbers[-1] else (numbers[-1], numbers[0])
         return Numbers(key, low, high, abs(value.step) if whole else abs(float(value.step)), log="log" in value.tags)
-    return Choice(key, tuple(override.sweep_string_iterator()))
+    meant = (each.text if isinstance(each, QuotedString) else each for each in override.sweep_iterator())
+    return Choice(key, tuple(override.sweep_string_iterator()), tuple(meant))
 
 
-def _texts(value: Any) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
+def _values(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _name(key: str) -> str:
-    return key.lstrip("+")
+    return key.lstrip("+~")

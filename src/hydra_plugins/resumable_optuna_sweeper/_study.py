@@ -6,37 +6,40 @@ trial that was cut off stays in the study, failed and marked, and counts no more
 """
 
 import inspect
-import math
-import os
-import platform
+import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import optuna
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler, QMCSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.resumable_optuna_sweeper._space import Value
-from hydra_plugins.resumable_optuna_sweeper._storage import one_at_a_time, open_storage, quiet
+from hydra_plugins.resumable_optuna_sweeper._process import is_alive, this_worker
+from hydra_plugins.resumable_optuna_sweeper._space import Space, Value
+from hydra_plugins.resumable_optuna_sweeper._storage import made_pruner, mend, one_at_a_time, open_storage
+
+log = logging.getLogger("resumable_optuna_sweeper")
 
 Direction = Literal["minimize", "maximize"]
-SLOT: Final = "slot"
-WORKER: Final = "worker"
-HEARTBEAT: Final = "heartbeat"
-CUT_OFF: Final = "cut_off"
-RETRY_OF: Final = "retry_of"
-ERROR: Final = "error"
-SEED: Final = "seed"
-#: Seconds between two signs of life of a worker, and without one until it counts as gone.
+Answer = TypeVar("Answer")
+#: Attributes of trials and of the study; the prefix keeps them apart from what jobs return by name.
+_OWN: Final = "sweeper:"
+SLOT, WORKER, HEARTBEAT, CUT_OFF, RETRY_OF, ERROR, OVERRIDES = (
+    _OWN + name for name in ("slot", "worker", "heartbeat", "cut_off", "retry_of", "error", "overrides")
+)
+SEED, SEARCHED, CONCLUDED = (_OWN + name for name in ("seed", "searched", "concluded"))
+#: Seconds between two signs of life of a worker.
 BEAT: Final = 30.0
-GONE: Final = 300.0
+#: Tries to tell a storage something that is away, and seconds between two.
+TRIES, PAUSE = 20, 3.0
 
 
 class TooManyFailuresError(HydraException):
@@ -60,14 +63,27 @@ class Plan:
     grid: Sequence[Mapping[str, Value]] | None = None
 
 
+@dataclass(frozen=True)
+class Job:
+    """A trial that this worker has claimed, and the overrides that it is run with."""
+
+    trial: Trial
+    overrides: list[str]
+
+
 class SharedStudy:
     """A study in a storage, as one worker sees it.
 
     Args:
-        place: the storage, as in `open_storage`.
-        sampler, pruner: ``_target_`` and arguments; they are made anew for each trial, so that what is random in a
-            trial follows from the seed and the trial's slot alone.
+        place: the storage, as `location` gives it.
+        searched: what a study can't change: kept with it, and compared at each start.
+        sampler: ``_target_`` and arguments; it is made anew for each trial, so that what is random in a trial follows
+            from the seed and the trial's slot alone.
+        pruner: the same of a pruner; jobs ask it.
         seed: of the sampler, or None for one that the study draws when it is made.
+
+    Raises:
+        HydraException: the study was made for another search.
     """
 
     def __init__(
@@ -76,28 +92,31 @@ class SharedStudy:
         name: str,
         directions: Sequence[Direction],
         plan: Plan,
+        space: Space,
+        searched: Mapping[str, str],
         sampler: Mapping[str, Any],
         pruner: Mapping[str, Any] | None,
         seed: int | None,
     ) -> None:
-        quiet()
-        self.place, self.plan, self.sampler = place, plan, sampler
+        self.place, self.plan, self.space, self.sampler = place, plan, space, sampler
         with one_at_a_time(place):
+            mend(place)
             self.study = optuna.create_study(
                 storage=open_storage(place), study_name=name, directions=list(directions), load_if_exists=True,
-                pruner=instantiate(pruner) if pruner else optuna.pruners.NopPruner(),
+                pruner=made_pruner(pruner),
             )  # fmt: skip
-            if SEED not in self.study.user_attrs:
-                drawn = int.from_bytes(os.urandom(4), "little") if seed is None else seed
+            if SEARCHED not in self.study.user_attrs:
+                drawn = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
                 self.study.set_user_attr(SEED, drawn)
-        if [direction.name.lower() for direction in self.study.directions] != list(directions):
-            raise HydraException(
-                f"study {name} was made with other directions; choose another hydra.sweeper.study_name"
-            )
-        if seed not in (None, self.seed):
-            raise HydraException(
-                f"study {name} was made with seed {self.seed}; choose another hydra.sweeper.study_name"
-            )
+                self.study.set_user_attr(SEARCHED, dict(searched))
+        before = {**self.study.user_attrs[SEARCHED], "seed": str(self.seed)}
+        for what, value in {**searched, "seed": str(self.seed if seed is None else seed)}.items():
+            if before[what] != value:
+                raise HydraException(
+                    f"study {name} has another {what}: {before[what]}, not {value}; choose another "
+                    f"hydra.sweeper.study_name"
+                )
+        self._seeded(0)  # what it wants and isn't there is missed now
 
     @property
     def seed(self) -> int:
@@ -106,7 +125,7 @@ class SharedStudy:
 
     def trials(self) -> list[FrozenTrial]:
         """Those that count: neither cut off, nor waiting."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if _counts(trial)]
+        return [trial for trial in self._every() if _counts(trial)]
 
     def best(self) -> list[FrozenTrial]:
         """The best one, or the Pareto front of several objectives; none where none is complete and feasible."""
@@ -117,52 +136,135 @@ class SharedStudy:
         except ValueError:
             return []
 
-    def claim(self) -> Trial | None:
-        """The next trial, which nobody else has; None where the study has all its trials.
+    def claim(self, most: int) -> list[Job]:
+        """The next trials, with numbers in a row, which nobody else has; none where the study has all its trials.
 
         Raises:
             TooManyFailuresError: the study's limit is passed.
         """
+        jobs: list[Job] = []
         with one_at_a_time(self.place):
-            every = self.study.get_trials(deepcopy=False)
-            for trial in every:
-                if trial.state == TrialState.RUNNING and not _is_alive(trial):
+            for trial in self._every():
+                if trial.state == TrialState.RUNNING and not is_alive(_signs_of_life(trial)):
                     self._cut_off(trial)
-            every = self.study.get_trials(deepcopy=False)
-            self._check_failures(every)
-            if not any(trial.state == TrialState.WAITING for trial in every) and not self._enqueue(every):
-                return None
-            waiting = next(
-                trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.WAITING
-            )
-            self.study.sampler = self._seeded(int(waiting.user_attrs[SLOT]))
-            claimed = self.study.ask()
-            claimed.set_user_attr(WORKER, _this_worker())
-            return claimed
+            self.check_failures()
+            while len(jobs) < most and (slot := self._enqueued()) is not None:
+                waiting = next(trial for trial in self._every() if trial.state == TrialState.WAITING)
+                if jobs and waiting.number != jobs[-1].trial.number + 1:
+                    break  # an earlier worker died in between; it is the next batch's
+                self.study.sampler = self._seeded(slot)
+                claimed = self.study.ask()
+                claimed.set_user_attr(WORKER, this_worker())
+                overrides = self.space.suggest(claimed)
+                claimed.set_user_attr(OVERRIDES, overrides)
+                jobs.append(Job(claimed, overrides))
+        return jobs
 
-    def _enqueue(self, every: Sequence[FrozenTrial]) -> bool:
-        """Put the next slot into the queue: one that was cut off first; False where there is none."""
-        tries: dict[int, list[FrozenTrial]] = {}
+    def check_failures(self) -> None:
+        """Compare the failures with the limit.
+
+        Raises:
+            TooManyFailuresError: there are more.
+        """
+        failed = [trial for trial in self.trials() if trial.state == TrialState.FAIL]
+        lost = len(self.given_up())
+        if len(failed) + lost > self.plan.max_failures:
+            error = str(failed[0].user_attrs.get(ERROR, "")).strip().splitlines()[-1:] if failed else []
+            first = f"; the first one, trial {failed[0].number}, with: {' '.join(error)}" if failed else ""
+            raise TooManyFailuresError(
+                f"{len(failed) + lost} trials have failed, more than hydra.sweeper.max_failures="
+                f"{self.plan.max_failures}{first}"
+            )
+
+    def given_up(self) -> list[int]:
+        """Slots whose every job was cut off, as often as the plan allows."""
+        tries = self._tries().items()
+        return [
+            slot for slot, of in tries if len(of) > self.plan.retries and all(CUT_OFF in each.user_attrs for each in of)
+        ]
+
+    def is_over(self) -> bool:
+        """Whether all slots have come to an end."""
+        tries = self._tries()
+        open_slots = [
+            slot for slot, of in tries.items() if not of[-1].state.is_finished() or CUT_OFF in of[-1].user_attrs
+        ]
+        return len(tries) >= self.plan.total and not set(open_slots) - set(self.given_up())
+
+    def concludes(self) -> bool:
+        """Whether it is this worker's part to conclude the study: once, when all its slots have come to an end."""
+        with one_at_a_time(self.place):
+            if not self.is_over() or self.study.user_attrs.get(CONCLUDED) == len(self._every()):
+                return False
+            self.study.set_user_attr(CONCLUDED, len(self._every()))
+            return True
+
+    @contextmanager
+    def alive(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """Give signs of life of these trials while their jobs run; close those whose jobs never end."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(BEAT):
+                for job in jobs:
+                    self._patiently(lambda job=job: job.trial.set_user_attr(HEARTBEAT, time.time()))  # type: ignore[misc]
+
+        beats = threading.Thread(target=beat, daemon=True)
+        beats.start()
+        try:
+            yield
+        except BaseException:
+            ended.set()
+            with one_at_a_time(self.place):
+                every = self._every()
+                for job in jobs:
+                    self._cut_off(every[job.trial.number])
+            raise
+        finally:
+            ended.set()
+
+    def tell(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, error: str = "") -> None:
+        """Say what became of a trial; without effect where others have closed it meanwhile."""
+
+        def told() -> None:
+            with one_at_a_time(self.place):
+                if self._every()[trial.number].state != TrialState.RUNNING:
+                    log.warning(f"trial {trial.number} was closed by others meanwhile; what its job returned is lost")
+                    return
+                if error:
+                    trial.set_user_attr(ERROR, error)
+                self.study.tell(trial, values, state)
+
+        self._patiently(told)
+
+    def _enqueued(self) -> int | None:
+        """The slot that waits now: what was left waiting, else one that was cut off, else the next; None at the end."""
+        every, tries = self._every(), self._tries()
         for trial in every:
-            tries.setdefault(int(trial.user_attrs[SLOT]), []).append(trial)
+            if trial.state == TrialState.WAITING:
+                if SLOT not in trial.user_attrs:  # a person's wish, from a dashboard
+                    self.study._storage.set_trial_user_attr(trial._trial_id, SLOT, len(tries))
+                return int(trial.user_attrs.get(SLOT, len(tries)))
         for slot, of in sorted(tries.items()):
             if all(CUT_OFF in trial.user_attrs for trial in of) and len(of) <= self.plan.retries:
                 self.study.enqueue_trial(of[-1].params, {SLOT: slot, RETRY_OF: of[-1].number})
-                return True
+                return slot
         slot = len(tries)
         if slot >= self.plan.total:
-            return False
+            return None
         self.study.enqueue_trial(dict(self.plan.grid[slot]) if self.plan.grid else {}, {SLOT: slot})
-        return True
+        return slot
 
-    def _check_failures(self, every: Sequence[FrozenTrial]) -> None:
-        failed = [trial for trial in every if trial.state == TrialState.FAIL and _counts(trial)]
-        if len(failed) > self.plan.max_failures:
-            first, error = failed[0].number, str(failed[0].user_attrs.get(ERROR, "")).strip().splitlines()[-1:]
-            raise TooManyFailuresError(
-                f"{len(failed)} trials have failed, more than hydra.sweeper.max_failures={self.plan.max_failures}; the "
-                f"first one, trial {first}, with: {' '.join(error)}"
-            )
+    def _tries(self) -> dict[int, list[FrozenTrial]]:
+        """The trials of each slot."""
+        tries: dict[int, list[FrozenTrial]] = {}
+        for trial in self._every():
+            if SLOT in trial.user_attrs:
+                tries.setdefault(int(trial.user_attrs[SLOT]), []).append(trial)
+        return tries
+
+    def _every(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
 
     def _seeded(self, slot: int) -> BaseSampler:
         target = get_class(str(self.sampler["_target_"]))
@@ -172,80 +274,30 @@ class SharedStudy:
         made: BaseSampler = instantiate(self.sampler, **seeded)
         return made
 
-    @contextmanager
-    def alive(self, trials: Sequence[Trial]) -> Iterator[None]:
-        """Give signs of life of these trials while their jobs run; mark them as cut off where these never end."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(BEAT):
-                for trial in trials:
-                    trial.set_user_attr(HEARTBEAT, time.time())
-
-        beats = threading.Thread(target=beat, daemon=True)
-        beats.start()
-        try:
-            yield
-        except BaseException:
-            ended.set()
-            beats.join()
-            with one_at_a_time(self.place):
-                for trial in trials:
-                    self._cut_off(self.study.get_trials(deepcopy=False)[trial.number])
-            raise
-        finally:
-            ended.set()
-            beats.join()
-
-    def complete(self, trial: Trial, values: Sequence[float]) -> None:
-        """A trial has these values; one that is no number fails it."""
-        if all(map(math.isfinite, values)):
-            self.study.tell(trial, list(values))
-        else:
-            self.fail(trial, f"the objective is {values}")
-
-    def prune(self, trial: Trial) -> None:
-        """A trial was stopped by the pruner."""
-        self.study.tell(trial, state=TrialState.PRUNED)
-
-    def fail(self, trial: Trial, error: str) -> None:
-        """A trial has failed with this traceback."""
-        trial.set_user_attr(ERROR, error)
-        self.study.tell(trial, state=TrialState.FAIL)
-
     def _cut_off(self, trial: FrozenTrial) -> None:
-        """Close a trial whose job will never end."""
+        """Close a trial whose job will never end; the caller holds the lock."""
         if trial.state != TrialState.RUNNING:
             return
         storage = self.study._storage  # the trial is another worker's, which no public way reaches
         storage.set_trial_user_attr(trial._trial_id, CUT_OFF, value=True)
         self.study.tell(trial.number, state=TrialState.FAIL)
 
+    @staticmethod
+    def _patiently(ask: Callable[[], Answer]) -> Answer:
+        """Ask a storage that may be away for a while."""
+        for _ in range(TRIES - 1):
+            try:
+                return ask()
+            except (StorageInternalError, OSError) as error:
+                log.warning(f"the study's storage doesn't answer, trying again: {error}")
+                time.sleep(PAUSE)
+        return ask()
+
 
 def _counts(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.WAITING and CUT_OFF not in trial.user_attrs
 
 
-def _this_worker() -> dict[str, Any]:
-    return {"host": platform.node(), "pid": os.getpid(), "started": _start_of(os.getpid())}
-
-
-def _start_of(pid: int) -> str | None:
-    """What tells a process from a later one with its number; None where there is none, or no way to know."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _is_alive(trial: FrozenTrial) -> bool:
-    """Whether the worker of a running trial is there; of other machines, whether it gave a sign of life lately."""
-    worker = trial.user_attrs.get(WORKER)
-    if worker is None:
-        return False  # it died before it could say so: claims come one at a time
-    if worker["host"] == platform.node() and os.path.isdir("/proc/self"):
-        return bool(_start_of(worker["pid"]) == worker["started"])
+def _signs_of_life(trial: FrozenTrial) -> tuple[Any, float]:
     begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-    return bool(time.time() - trial.user_attrs.get(HEARTBEAT, begun) < GONE)
+    return trial.user_attrs.get(WORKER), float(trial.user_attrs.get(HEARTBEAT, begun))

@@ -6,11 +6,10 @@ from typing import Any
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.trial import Trial
 
-from hydra_plugins.resumable_optuna_sweeper._storage import location, open_storage, quiet
+from hydra_plugins.resumable_optuna_sweeper._storage import location, made_pruner, open_storage
 
 
 def current_trial() -> Trial | None:
@@ -18,13 +17,12 @@ def current_trial() -> Trial | None:
     settings = _settings()
     if settings is None:
         return None
-    quiet()
     hydra = HydraConfig.get()
     study = optuna.load_study(
         study_name=settings["study_name"],
         storage=open_storage(location(settings["storage"], Path(str(hydra.sweep.dir)))),
         sampler=optuna.samplers.RandomSampler(),  # nothing is sampled in a job
-        pruner=instantiate(settings["pruner"]),
+        pruner=made_pruner(settings["pruner"]),
     )
     found = study.get_trials(deepcopy=False)[int(hydra.job.num)]
     return Trial(study, found._trial_id)

@@ -3,13 +3,16 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +25,18 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.resumable_optuna_sweeper._process import end, end_with_parent
+from hydra_plugins.resumable_optuna_sweeper._settings import Goal, Settings
 from hydra_plugins.resumable_optuna_sweeper._space import Space
-from hydra_plugins.resumable_optuna_sweeper._storage import location
-from hydra_plugins.resumable_optuna_sweeper._study import ERROR, Direction, Plan, SharedStudy
-from hydra_plugins.resumable_optuna_sweeper.sweeper import GRID
+from hydra_plugins.resumable_optuna_sweeper._storage import location, quiet
+from hydra_plugins.resumable_optuna_sweeper._study import ERROR, OVERRIDES, Job, Plan, SharedStudy
 
 log = logging.getLogger("resumable_optuna_sweeper")
 
 BEST = "best.yaml"
-Goal = tuple[tuple[str, ...] | None, tuple[Direction, ...]]  # names of the objectives, if they have some; directions
+Concluded = Callable[[optuna.Study, DictConfig, Sequence[Sequence[str]]], None]
 
 
 @dataclass
@@ -42,148 +45,142 @@ class Work:
 
     Attributes:
         study: shared with all others.
-        space: of the jobs.
-        names: of the objectives in what jobs return, or None where they return the values themselves.
-        constraints: limits by name.
+        goal: what trials are judged by.
         folder: of the sweep.
-        workers, devices: processes to be started here, and their GPUs.
-        batch_size: of what the launcher gets.
+        settings: of the sweeper.
         overrides: those of Hydra's configuration that the processes started here get.
         config: of the sweep.
-        concluded: called at the end.
     """
 
     study: SharedStudy
-    space: Space
-    names: tuple[str, ...] | None
-    constraints: Mapping[str, float]
+    goal: Goal
     folder: Path
-    workers: int
-    devices: Sequence[str]
-    batch_size: int
+    settings: Settings
     overrides: Sequence[str]
     config: DictConfig
-    concluded: Callable[[optuna.Study, DictConfig, Sequence[Sequence[str]]], None] | None
 
     @classmethod
     def begin(
-        cls, settings: Mapping[str, Any], context: HydraContext, config: DictConfig, arguments: Sequence[str]
+        cls, given: Mapping[str, Any], context: HydraContext, config: DictConfig, arguments: Sequence[str]
     ) -> "Work":
         """Check the sweep, then make its study or find it again.
 
         Raises:
-            HydraException: a key, a value or an objective is wrong.
+            HydraException: a key, a value or an objective is wrong, or the study was made for another search.
         """
-        given: Any = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)
-        params = [f"{key}={value}" for key, value in given["params"].items()]
+        quiet()
+        settings = Settings.of(given)
+        swept = [*settings.params, *arguments]
         parser = OverridesParser.create(config_loader=context.config_loader)
-        space = Space.of(parser.parse_overrides([*params, *arguments]), given["conditions"])
-        names, directions = _goal(given, config)
-        grid = space.grid() if given["sampler"]["_target_"] == GRID else None
-        total = len(grid) if grid is not None else given["n_trials"]
+        space, goal = Space.of(parser.parse_overrides(swept), settings.conditions), Goal.of(settings, config)
+        grid = space.grid() if settings.is_grid else None
+        total = settings.n_trials if grid is None else len(grid)
         if total is None:
             raise HydraException("hydra.sweeper.n_trials: give a number; only a grid has one of its own")
-        name = given["study_name"] or _name(config, [*params, *arguments])
+        searched = {
+            "configuration": str(config.hydra.job.config_name),
+            "search": shlex.join(swept),
+            "conditions": json.dumps(settings.conditions),
+            "goal": str(goal),
+        }
+        name = settings.study_name or _name(
+            config, {**searched, "sampler": str(settings.sampler), "seed": str(settings.seed)}
+        )
         folder = _folder(config, name)
-        place = location(given["storage"], folder)
-        sampler = given["sampler"] if grid is None else {"_target_": "optuna.samplers.RandomSampler"}
+        place = location(settings.storage, folder)
         study = SharedStudy(
-            place, name, directions, Plan(total, given["max_failures"], given["retries"], grid), sampler,
-            given["pruner"], given["seed"],
+            place, name, goal.directions, Plan(total, settings.max_failures, settings.retries, grid), space, searched,
+            settings.sampler, settings.pruner, settings.seed,
         )  # fmt: skip
-        own = [f"hydra.sweeper.study_name={name}", f"hydra.sweeper.storage='{place}'", f"hydra.sweep.dir='{folder}'"]
+        told = {"hydra.sweeper.study_name": name, "hydra.sweeper.storage": place, "hydra.sweep.dir": str(folder)}
+        own = [f"{key}={_quoted(value)}" for key, value in told.items()]
         with open_dict(config):
-            config.hydra.sweep.dir = str(folder)
             config.hydra.overrides.hydra = [*_hydra_overrides(config), *own]
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, folder / "multirun.yaml")
-        return cls(
-            study, space, names, given["constraints"], folder, given["workers"], given["devices"] or _devices(),
-            given["batch_size"], own, config, get_method(given["concluded"]) if given["concluded"] else None,
-        )  # fmt: skip
+            config.hydra.sweep.dir, config.hydra.sweeper.study_name = str(folder), name
+        _take_folder(folder, name, config)
+        return cls(study, goal, folder, settings, own, config)
 
     def run(self, launcher: Launcher) -> list[Sequence[JobReturn]]:
         """Trial after trial, until there are none left."""
         batches: list[Sequence[JobReturn]] = []
-        while trials := self._claim():
-            jobs = [self.space.suggest(trial) for trial in trials]
-            with self.study.alive(trials):
-                returned = launcher.launch(jobs, initial_job_idx=trials[0].number)
-            for trial, job in zip(trials, returned, strict=True):
-                self._tell(trial, job)
+        while jobs := self.study.claim(self.settings.batch_size):
+            with self.study.alive(jobs):
+                returned = launcher.launch([job.overrides for job in jobs], initial_job_idx=jobs[0].trial.number)
+            for job, result in zip(jobs, returned, strict=True):
+                self._tell(job, result)
             batches.append(returned)
         self._conclude()
+        if not batches:
+            log.info("nothing is left to do; a larger hydra.sweeper.n_trials would go on")
         return batches
 
-    def _claim(self) -> list[Trial]:
-        """As many trials as the launcher takes, with numbers in a row."""
-        claimed: list[Trial] = []
-        while len(claimed) < self.batch_size and (trial := self.study.claim()) is not None:
-            claimed.append(trial)
-        return claimed
-
-    def _tell(self, trial: Trial, job: JobReturn) -> None:
-        result = job._return_value
+    def _tell(self, job: Job, returned: JobReturn) -> None:
+        number, result = job.trial.number, returned._return_value
         if isinstance(result, optuna.TrialPruned):
-            self.study.prune(trial)
-            log.info(f"trial {trial.number}: pruned")
-        elif job.status != JobStatus.COMPLETED:
-            error = "".join(traceback.format_exception(result)) if isinstance(result, BaseException) else str(result)
-            self.study.fail(trial, error)
-            log.error(f"trial {trial.number}: failed\n{error}")
+            self.study.tell(job.trial, TrialState.PRUNED)
+            log.info(f"trial {number}: pruned")
+            return
+        if returned.status == JobStatus.COMPLETED:
+            try:
+                values = self.goal.take(job.trial, result)
+            except (TypeError, ValueError) as wrong:
+                error = f"the job returned {result!r}: {wrong}"
+            else:
+                self.study.tell(job.trial, TrialState.COMPLETE, values)
+                log.info(f"trial {number}: {_said(values)}{self._best()}")
+                return
         else:
-            self._take(trial, result)
-
-    def _take(self, trial: Trial, result: Any) -> None:
-        try:
-            found, values = _values(result, self.names)
-            for name, limit in self.constraints.items():
-                trial.set_constraint(name, _named(found, name) - limit)
-            for name, value in found.items():
-                trial.set_user_attr(name, value)
-            self.study.complete(trial, values)
-        except (TypeError, ValueError, HydraException) as error:
-            self.study.fail(trial, f"the job returned {result!r}: {error}")
-            log.error(f"trial {trial.number}: failed: the job returned {result!r}: {error}")
-        else:
-            log.info(f"trial {trial.number}: {_said(values)}{self._best()}")
+            is_error = isinstance(result, BaseException)
+            error = "".join(traceback.format_exception(result)) if is_error else str(result)
+        self.study.tell(job.trial, TrialState.FAIL, error=error)
+        log.error(f"trial {number}: failed\n{error}")
 
     def _best(self) -> str:
         best = self.study.best()
         return f" (best: trial {best[0].number}, {_said(best[0].values)})" if len(best) == 1 else ""
 
     def share(self) -> list[Sequence[JobReturn]]:
-        """Start the workers here and tell of the trials that end, until all workers have ended.
+        """Start the workers here and tell of the trials that end, until there are no more.
+
+        A worker that dies, and that was not asked to, is replaced as often as a trial is retried.
 
         Raises:
             HydraException: a worker ended in another way than by having nothing left to do.
         """
-        command = [sys.executable, *sys.orig_argv[1:], *self.overrides, "hydra.sweeper.workers=1"]
-        running = []
-        for number in range(self.workers):
-            own = dict(os.environ)
-            if self.devices:
-                own["CUDA_VISIBLE_DEVICES"] = self.devices[number % len(self.devices)]
-            with (self.folder / f"worker_{number}.log").open("a", encoding="utf-8") as out:
-                running.append(subprocess.Popen(command, env=own, stdout=out, stderr=subprocess.STDOUT))
-        log.info(f"{self.workers} workers; their output: {self.folder}/worker_*.log")
         told = {trial.number for trial in self.study.trials() if trial.state.is_finished()}
-        try:
-            while any(worker.poll() is None for worker in running):
-                time.sleep(0.5)
+        workers = {number: self._start(number) for number in range(self.settings.workers)}
+        replaced = 0
+        log.info(f"{len(workers)} workers; their output: {self.folder}/worker_*.log")
+        with _ended(workers):
+            while any(worker.poll() is None for worker in workers.values()):
+                time.sleep(0.2)
                 self._tell_of(told)
-        except BaseException:
-            for worker in running:
-                worker.terminate()
-            for worker in running:
-                worker.wait()
-            raise
+                for number, worker in workers.items():
+                    if (worker.poll() or 0) < 0 and replaced < self.settings.retries and not self.study.is_over():
+                        log.warning(f"worker {number} died ({signal.Signals(-worker.returncode).name}); another begins")
+                        workers[number], replaced = self._start(number), replaced + 1
         self._tell_of(told)
-        codes = [worker.returncode for worker in running]
-        if any(codes):
-            raise HydraException(f"workers ended with exit codes {codes}; see {self.folder}/worker_*.log")
         self._conclude()
+        self.study.check_failures()
+        for number, worker in workers.items():
+            if worker.returncode:
+                file = self.folder / f"worker_{number}.log"
+                last = "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
+                raise HydraException(
+                    f"worker {number} ended with exit code {worker.returncode}; {file} ends with\n{last}"
+                )
         return []
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, *sys.orig_argv[1:], *self.overrides, "hydra.sweeper.workers=1"]
+        own, devices = dict(os.environ), self.settings.gpus()
+        if devices:
+            own["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+        with (self.folder / f"worker_{number}.log").open("a", encoding="utf-8") as out:
+            return subprocess.Popen(
+                command, env=own, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                start_new_session=True, preexec_fn=end_with_parent,  # noqa: PLW1509 - one thread, and one system call
+            )  # fmt: skip
 
     def _tell_of(self, told: set[int]) -> None:
         for trial in self.study.trials():
@@ -196,66 +193,63 @@ class Work:
                     log.error(error)
 
     def _conclude(self) -> None:
-        """Say what the study came to, and write down its best trials."""
+        """Say what the study came to; whoever comes last writes down its best trials."""
         trials = self.study.trials()
         counts = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
+        counts["given up"] = len(self.study.given_up())
         log.info("study: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count))
-        summary = [self._summary(trial) for trial in self.study.best()]
-        if self.concluded is not None:
-            self.concluded(self.study.study, self.config, [each["overrides"] for each in summary])
-        (self.folder / BEST).write_text(OmegaConf.to_yaml(OmegaConf.create(summary)), encoding="utf-8")
-        for each in summary:
-            log.info(f"best: trial {each['trial']}, {_said(each['values'])}: {shlex.join(each['overrides'])}")
-
-    def _summary(self, trial: FrozenTrial) -> dict[str, Any]:
-        overrides = self.space.suggest(optuna.trial.FixedTrial(trial.params))
-        return {"trial": trial.number, "values": trial.values, "overrides": overrides}
-
-
-def _goal(given: Mapping[str, Any], config: DictConfig) -> Goal:
-    """The objectives' names and directions, checked against what jobs say that they will return."""
-    directions = given["direction"] if isinstance(given["direction"], list) else [given["direction"]]
-    for direction in directions:
-        if direction not in {each.name.lower() for each in StudyDirection if each.value}:
-            raise HydraException(f"hydra.sweeper.direction={direction}: expected maximize or minimize")
-    objective = given["objective"]
-    names = None if objective is None else tuple(objective if isinstance(objective, list) else [objective])
-    if names is not None and len(names) != len(directions):
-        raise HydraException(f"hydra.sweeper.direction: {len(directions)} given for {len(names)} objectives")
-    if given["objectives"]:
-        known: Callable[[DictConfig], Sequence[str]] = get_method(given["objectives"])
-        available = known(config)
-        for name in [*(names or ()), *given["constraints"]]:
-            if name not in available:
-                raise HydraException(f"hydra.sweeper: a job returns no {name}; it returns {', '.join(available)}")
-    if given["constraints"] and names is None:
-        raise HydraException("hydra.sweeper.constraints: they are of what a job returns by name; give an objective too")
-    return names, tuple(directions)
+        best = self.study.best()
+        for trial in best:
+            log.info(f"best: trial {trial.number}, {_said(trial.values)}: {shlex.join(_overrides(trial))}")
+        if self.study.concludes():
+            summary = [{"trial": each.number, "values": each.values, "overrides": _overrides(each)} for each in best]
+            partial = self.folder / f".{BEST}"
+            partial.write_text(OmegaConf.to_yaml(OmegaConf.create(summary)), encoding="utf-8")
+            partial.replace(self.folder / BEST)
+            if self.settings.concluded:
+                concluded: Concluded = get_method(self.settings.concluded)
+                concluded(self.study.study, self.config, [each["overrides"] for each in summary])
 
 
-def _values(result: Any, names: tuple[str, ...] | None) -> tuple[dict[str, float], list[float]]:
-    if names is not None:
-        found = {str(name): float(value) for name, value in dict(result).items()}
-        return found, [_named(found, name) for name in names]
-    return {}, [float(value) for value in (result if isinstance(result, (list, tuple)) else [result])]
+@contextmanager
+def _ended(workers: Mapping[int, subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Have workers close their trials and end where this process is interrupted or told to end."""
+
+    def stop(_: int, __: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    with suppress(ValueError):  # not the main thread
+        if before == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except BaseException:
+        log.info("ending the workers")
+        end(list(workers.values()))
+        raise
+    finally:
+        with suppress(ValueError):
+            signal.signal(signal.SIGTERM, before)
 
 
-def _named(found: Mapping[str, float], name: str) -> float:
-    if name not in found:
-        raise HydraException(f"it has no {name}, but {', '.join(found)}")
-    return found[name]
+def _overrides(trial: FrozenTrial) -> list[str]:
+    return list(trial.user_attrs[OVERRIDES])
 
 
 def _said(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.6g}" for value in values)
+    return ", ".join(f"{value:.6g}" for value in values if math.isfinite(value))
 
 
-def _name(config: DictConfig, sweep: Sequence[str]) -> str:
-    """A study's name that the same command has again."""
-    job = str(config.hydra.job.name)
-    hydra = sorted(each for each in _hydra_overrides(config) if not each.startswith("hydra.sweeper.workers"))
-    said = json.dumps([config.hydra.job.config_name, hydra, list(sweep)])
-    return f"{job}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+def _quoted(text: str) -> str:
+    """A text as Hydra's grammar has it between quotes."""
+    escaped = text.replace("\\'", "\\\\'").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _name(config: DictConfig, search: Mapping[str, str]) -> str:
+    """A study's name that the same search has again, whatever its total, its limits and its workers."""
+    return f"{config.hydra.job.name}-{hashlib.sha256(json.dumps(search).encode()).hexdigest()[:8]}"
 
 
 def _hydra_overrides(config: DictConfig) -> list[str]:
@@ -266,21 +260,19 @@ def _hydra_overrides(config: DictConfig) -> list[str]:
 
 def _folder(config: DictConfig, name: str) -> Path:
     """Where the sweep is told to be; with the study's name in the place of a time, which no second start would find."""
-    told = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    assert isinstance(told, dict)
+    told: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     before, now, _ = str(told["dir"]).partition("${now:")
-    return Path(before, name).resolve() if now else Path(str(config.hydra.sweep.dir)).resolve()
+    with open_dict(config):
+        config.hydra.sweep.dir = f"{before}{name}" if now else told["dir"]
+    return Path(str(config.hydra.sweep.dir)).resolve()
 
 
-def _devices() -> list[str]:
-    """GPUs here, if there are several."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        found = [each for each in visible.split(",") if each]
-    else:
-        try:
-            listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-        except OSError:
-            listed = ""
-        found = [str(number) for number in range(len(listed.splitlines()))]
-    return found if len(found) > 1 else []
+def _take_folder(folder: Path, name: str, config: DictConfig) -> None:
+    """Keep the sweep's configuration in its folder, and say so if that is another study's."""
+    file = folder / "multirun.yaml"
+    if file.exists() and (other := OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.study_name")) != name:
+        log.warning(f"{folder} is the folder of study {other} too, whose jobs' folders are written over")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".multirun.{os.getpid()}"
+    OmegaConf.save(config, partial)
+    partial.replace(file)

@@ -29,7 +29,8 @@ class SweeperConfig:
             wrong name is refused before the first trial; its dotted path, or null.
         concluded: a function that is given the study (`optuna.Study`), the configuration and the best jobs' overrides
             when all trials are there; its dotted path, or null.
-        study_name: null for a name that follows from the command line, so that the same command goes on.
+        study_name: null for a name that follows from what is searched and how, so that the same command goes on, also
+            with other workers, limits and totals.
         storage: a journal file's path or a database's URL; null for a journal in the sweep's folder.
         workers: processes here that work on the study; further ones may be started elsewhere by the same command.
         devices: the GPU of each worker, as CUDA_VISIBLE_DEVICES has it; null for those that are there.
@@ -62,7 +63,7 @@ class SweeperConfig:
     retries: int = 5
 
 
-GRID = "grid"
+GRID, NO_PRUNER = "grid", "optuna.pruners.NopPruner"
 SAMPLERS = {
     "tpe": "TPESampler",
     "random": "RandomSampler",
@@ -71,7 +72,6 @@ SAMPLERS = {
     "nsgaii": "NSGAIISampler",
     "nsgaiii": "NSGAIIISampler",
     "qmc": "QMCSampler",
-    "bruteforce": "BruteForceSampler",
 }
 PRUNERS = {
     "median": "MedianPruner",
@@ -110,7 +110,7 @@ class OptunaSweeper(Sweeper):
         assert config is not None
         assert task is not None
         work = Work.begin(self.settings, context, config, arguments)
-        if work.workers > 1:
+        if work.settings.workers > 1:
             return work.share()
         return work.run(
             Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
@@ -130,4 +130,4 @@ ConfigStore.instance().store(
 _register(SAMPLERS, "sampler", "optuna.samplers")
 _register(PRUNERS, "pruner", "optuna.pruners")
 ConfigStore.instance().store(group="hydra/sweeper/sampler", name=GRID, node={"_target_": GRID})
-ConfigStore.instance().store(group="hydra/sweeper/pruner", name="none", node={"_target_": "optuna.pruners.NopPruner"})
+ConfigStore.instance().store(group="hydra/sweeper/pruner", name="none", node={"_target_": NO_PRUNER})

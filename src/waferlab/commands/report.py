@@ -13,15 +13,18 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from waferlab.commands.sweep_report import sweep_sections
 from waferlab.config import TrackingConfig
 from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
 from waferlab.tracking.figures import save
 from waferlab.tracking.run import Tracker
-from waferlab.tracking.study import NETWORKS, Row, Spread, StudyRun, by_data, read_study, rows, unseen
+from waferlab.tracking.study import NETWORKS, Row, Spread, StudyRun, by_data, has_results, read_study, rows, unseen
 from waferlab.tracking.study_figures import accuracy_by_size, auroc_by_arm
+from waferlab.tracking.sweeps import read_sweeps
+from waferlab.whole_file import write_whole
 
-TABLE = "results.md"
+TABLE, SWEEPS = "results.md", "sweeps.md"
 #: The metrics of a table, by what its rows are: classifiers, or detectors.
 CLASSIFIED: Final = {"exact_match": "exact match", "macro_f1": "macro F1"}
 DETECTED: Final = {
@@ -53,8 +56,15 @@ class ReportConfig(Schema):
 def run(composed: DictConfig) -> None:
     """Write the report as composed on the command line, and print its tables."""
     config = checked(ReportConfig, composed)
-    console = Console()
-    runs = read_study(Tracker(config.tracking, config.store), config.study)
+    console, tracker = Console(), Tracker(config.tracking, config.store)
+    if sweeps := read_sweeps(tracker, config.study):
+        lines, figures = sweep_sections(config.study, sweeps, config.output)
+        write_whole(config.output / SWEEPS, "\n".join(lines).encode())
+        for path in (config.output / SWEEPS, *figures):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        if not has_results(tracker, config.study):
+            return
+    runs = read_study(tracker, config.study)
     for data, members in by_data(runs).items():
         console.print(_printed(f"{config.study}, test maps of {_named(data)}", rows(members)))
     for path in write_report(config.study, runs, config.output):

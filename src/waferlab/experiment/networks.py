@@ -99,7 +99,7 @@ def begin(config: ExperimentConfig, command: str) -> Begun:
     dataset.require(*PARTS)
     loss = config.distillation.build("distillation")
     tracker = Tracker(config.tracking, config.store)
-    tracker.tags |= trial_tags(tracker)
+    tracker.tags |= trial_tags(tracker, config.tracking.tags)
     begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
     return Begun(dataset, loss, tracker, begun_by)
 

@@ -1,6 +1,7 @@
 """What an experiment is to the sweep that it may be a trial of."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,8 @@ from waferlab.metrics.anomaly import METRICS
 from waferlab.metrics.multilabel import HEADLINES
 from waferlab.schema import Component, parse
 from waferlab.tracking.run import Tracker
-from waferlab.tracking.sweep_figures import sweep_figures
+from waferlab.tracking.sweep_figures import importance, sweep_figures
+from waferlab.tracking.sweeps import IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
 
 #: What a trial may be judged by apart from validation metrics; the less, the better.
 COSTS: Final = ("bytes", "parameters", "seconds_per_map")
@@ -49,24 +51,39 @@ def pruning() -> Callable[[int, Mapping[str, float]], None] | None:
     return watch
 
 
-def trial_tags(tracker: Tracker) -> dict[str, object]:
-    """What the runs of a trial say of their sweep, whose own run is above them; nothing outside a sweep."""
+def trial_tags(tracker: Tracker, tags: Mapping[str, object]) -> dict[str, object]:
+    """What the runs of a trial say of their sweep, whose own run, with the given tags, is above them.
+
+    Nothing outside a sweep.
+    """
     trial = current_trial()
     if trial is None:
         return {}
     name = trial.study.study_name
-    return {"mlflow.parentRunId": tracker.sweep(name), "sweep": name, "trial": trial.number}
+    return {"mlflow.parentRunId": tracker.sweep(name, tags), "sweep": name, "trial": trial.number}
 
 
 def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]]) -> None:
-    """Complete the sweep's own run: what its best trials came to, their commands, and figures of the search."""
+    """Complete the sweep's own run: what its best trials came to, their commands, and figures of the search.
+
+    The commands train without the sweep, and so measure on the test part.
+    """
     judged_by = composed.hydra.sweeper.objective
     names = list(judged_by) if isinstance(judged_by, ListConfig) else [judged_by]
     settings = plain(OmegaConf.masked_copy(composed, ["tracking", "store"]))
     tracker = Tracker(parse(TrackingConfig, settings["tracking"]), Path(settings["store"]))
-    with tracker.run(study.study_name, {}, tracker.sweep(study.study_name)) as run, tempfile.TemporaryDirectory() as to:
-        tracker.conclude(study.study_name, {trial.number: trial.state.name.lower() for trial in study.trials})
-        run.tags({f"best.{place}": command_line("train", overrides) for place, overrides in enumerate(best)})
+    parent = tracker.sweep(study.study_name, settings["tracking"]["tags"])
+    with tracker.run(study.study_name, {}, parent) as run, tempfile.TemporaryDirectory() as to:
+        states = {trial.number: trial.state.name.lower() for trial in study.trials}
+        tracker.conclude(study.study_name, states)
+        run.metrics({f"{TRIALS}{state}": count for state, count in Counter(states.values()).items()})
+        run.tags({SEARCHED: " ".join(sorted({key for trial in study.trials for key in trial.params}))})
+        if len(names) == 1:
+            run.tags({OBJECTIVE: names[0]})
+            run.metrics({f"{IMPORTANCE}{key}": share for key, share in importance(study).items()})
+        for place, overrides in enumerate(best):
+            alone = [override for override in overrides if not override.startswith("sweep=")]
+            run.tags({f"best.{place}": command_line("train", alone)})
         for place, trial in enumerate(study.best_trials):
             run.metrics(dict(zip(names, trial.values, strict=True)), place)
         for file in sweep_figures(study, names, Path(to)):

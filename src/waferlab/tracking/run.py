@@ -26,7 +26,7 @@ from waferlab.config import TrackingConfig
 from waferlab.errors import Interrupted, WaferlabError
 from waferlab.tasks.fit import BEST
 
-MODEL_FOLDER, MODEL_FILE, CONFIG_FILE = "model", "model.safetensors", "config.json"
+MODEL_FOLDER, MODEL_FILE, CONFIG_FILE, FIGURES = "model", "model.safetensors", "config.json", "figures"
 _LONGEST_PARAMETER = 6000
 
 #: What a run is, as its tag ``role`` says: a whole experiment, the training of a teacher, an evaluation, or a sweep of
@@ -114,20 +114,32 @@ class Tracker:
                 finally:
                     self._close(run, status)
 
-    def sweep(self, name: str) -> str:
-        """The run of a sweep, above those of its trials; made by whoever comes first."""
+    def search(self, what: str) -> Iterator[MlflowRun]:
+        """Runs of the experiment, oldest first, by MLflow's search grammar."""
+        order: list[str] = ["attributes.start_time ASC", "attributes.run_id ASC"]
+        token: str | None = ""
+        while token is not None:
+            page = self.client.search_runs([self.experiment_id], what, order_by=order, page_token=token or None)
+            yield from page
+            token = page.token or None
+
+    def figures(self, run_id: str) -> list[Path]:
+        """The figures of a run, by name; fetched if they lie elsewhere."""
+        names = sorted(file.path for file in self.client.list_artifacts(run_id, FIGURES))
+        return [Path(self.client.download_artifacts(run_id, name)) for name in names]
+
+    def sweep(self, name: str, tags: Mapping[str, object]) -> str:
+        """The run of a sweep, above those of its trials; made by whoever comes first, with these tags."""
         with FileLock(self.store / "mlflow.lock"), self._answering():
             is_it = f"tags.role = '{SWEEP}' and tags.sweep = '{name}'"
-            found = self.client.search_runs([self.experiment_id], is_it, order_by=["attributes.start_time"])
-            if found:
-                return str(found[0].info.run_id)
-            tags = {"role": SWEEP, "sweep": name}
-            return str(self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id)
+            for run in self.search(is_it):
+                return str(run.info.run_id)
+            texts = {key: str(value) for key, value in {**tags, "role": SWEEP, "sweep": name}.items()}
+            return str(self.client.create_run(self.experiment_id, run_name=name, tags=texts).info.run_id)
 
     def conclude(self, sweep: str, states: Mapping[int, str]) -> None:
         """Tag the runs of a sweep's trials with what became of them; those that a crash left open are closed."""
-        found = self.client.search_runs([self.experiment_id], f"tags.sweep = '{sweep}' and tags.role != '{SWEEP}'")
-        for run in found:
+        for run in list(self.search(f"tags.sweep = '{sweep}' and tags.role != '{SWEEP}'")):
             if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
                 with suppress(WaferlabError), self._held(run.info.run_id):
                     self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))

@@ -182,18 +182,14 @@ def _data_named(tags: dict[str, str]) -> str:
     return ", ".join(filter(None, [tags.get("dataset"), tags.get("mask") and f"mask {tags['mask']}"]))
 
 
+def has_results(tracker: Tracker, study: str) -> bool:
+    """Whether a finished run of the study has measured on a test part."""
+    return any(run.data.tags.get("study") == study and _read(run, tracker) is not None for run in _runs(tracker))
+
+
 def _runs(tracker: Tracker) -> Iterator[MlflowRun]:
     """All finished runs of the experiment, oldest first."""
-    token: str | None = ""
-    while token is not None:
-        page = tracker.client.search_runs(
-            [tracker.experiment_id],
-            "attributes.status = 'FINISHED'",
-            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-            page_token=token or None,
-        )
-        yield from page
-        token = page.token or None
+    return tracker.search("attributes.status = 'FINISHED'")
 
 
 def by_data(runs: Iterable[StudyRun]) -> dict[tuple[str, str], list[StudyRun]]:

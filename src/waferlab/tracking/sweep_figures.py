@@ -42,6 +42,14 @@ def sweep_figures(study: optuna.Study, names: Sequence[str], folder: Path) -> li
     return save({name: figure for name, plot in made.items() if (figure := _drawn(plot)) is not None}, folder)
 
 
+def importance(study: optuna.Study) -> dict[str, float]:
+    """The share of the objective's variance that each parameter explains; nothing where too few trials say so."""
+    try:
+        return dict(optuna.importance.get_param_importances(study))
+    except (RuntimeError, ValueError):
+        return {}
+
+
 def _drawn(plot: Callable[[], Any]) -> Figure | None:
     """What Optuna draws, or None where these trials say too little for it."""
     with warnings.catch_warnings():

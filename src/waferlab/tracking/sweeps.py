@@ -1,0 +1,76 @@
+"""Sweeps read back from their runs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Run as MlflowRun
+
+from waferlab.tracking.run import EXPERIMENT, SWEEP, Tracker, best_metrics
+
+#: Prefixes of a sweep's metrics: the share of the objective's variance that a parameter explains; trials by state.
+IMPORTANCE, TRIALS = "importance/", "trials/"
+#: Tags of a sweep's run: what it searched, and what by.
+SEARCHED, OBJECTIVE, COMMAND = "searched", "objective", "best.0"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One complete trial: what was chosen, by key, and the validation metrics of the weights that were kept."""
+
+    number: int
+    chosen: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One sweep with a single objective.
+
+    Attributes:
+        name: of its Optuna study.
+        objective: the validation metric that it was judged by.
+        best_command: what trains its best trial again.
+        states: number of its trials by what became of them.
+        importance: by key, the share of the objective's variance that it explains (fANOVA).
+        trials: complete ones, the best first.
+        figures: PNG files of the search.
+    """
+
+    name: str
+    objective: str
+    best_command: str
+    states: Mapping[str, int]
+    importance: Mapping[str, float]
+    trials: list[Trial]
+    figures: list[Path]
+
+
+def read_sweeps(tracker: Tracker, study: str) -> list[SweepRun]:
+    """The finished sweeps of a study, by name."""
+    is_it = f"tags.role = '{SWEEP}' and tags.study = '{study}' and attributes.status = 'FINISHED'"
+    found = (_read(run, tracker) for run in tracker.search(is_it))
+    return sorted((sweep for sweep in found if sweep.trials), key=lambda sweep: sweep.name)
+
+
+def _read(run: MlflowRun, tracker: Tracker) -> SweepRun:
+    tags, metrics = run.data.tags, run.data.metrics
+    name, objective = tags["sweep"], tags.get(OBJECTIVE, "")
+    trials = list(_trials(tracker, name, tags.get(SEARCHED, "").split()))
+    trials = [trial for trial in trials if objective in trial.metrics]
+    return SweepRun(
+        name=name,
+        objective=objective,
+        best_command=tags.get(COMMAND, ""),
+        states={key.removeprefix(TRIALS): int(value) for key, value in metrics.items() if key.startswith(TRIALS)},
+        importance={key.removeprefix(IMPORTANCE): metrics[key] for key in metrics if key.startswith(IMPORTANCE)},
+        trials=sorted(trials, key=lambda trial: (-trial.metrics[objective], trial.number)),
+        figures=tracker.figures(run.info.run_id),
+    )
+
+
+def _trials(tracker: Tracker, sweep: str, keys: list[str]) -> Iterator[Trial]:
+    for run in tracker.search(f"tags.sweep = '{sweep}' and tags.role = '{EXPERIMENT}'"):
+        if run.data.tags.get("trial.state") == "complete":
+            chosen = {key: run.data.params.get(key, "") for key in keys}
+            yield Trial(int(run.data.tags["trial"]), chosen, best_metrics(run))
