@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from waferlab.commands.bench import anomaly, machine, table, value
+from waferlab.commands.bench import anomaly, machine, sweeps, table, value
 from waferlab.commands.bench.anomaly import (
     JOINT,
     NATIVE,
@@ -29,6 +29,7 @@ from waferlab.commands.bench.aupro import (
 )
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
 from waferlab.commands.bench.suites import SUITES
+from waferlab.commands.bench.sweeps import idle_share, seconds_between
 from waferlab.commands.bench.timing import Epoch, Measurement, ratios, side_by_side, threads
 from waferlab.commands.bench.workload import (
     LiveTeacher,
@@ -192,6 +193,17 @@ class TestProcesses:
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     def test_memory_is_that_of_the_run_alone(self) -> None:
         assert 0 < memory_of_run(MAPS) < 3
+
+
+class TestSweeps:
+    def test_the_sweeper_is_measured_beside_hydras_own(self) -> None:
+        ours, hydras = seconds_between(3)
+        assert ours > 0
+        assert hydras > 0
+
+    def test_waiting_is_a_share_of_the_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sweeps, "SECONDS", (0.2, 0.8))
+        assert 0 < idle_share(6, workers=2) < 1
 
 
 class TestTable:

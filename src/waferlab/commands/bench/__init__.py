@@ -26,7 +26,7 @@ class BenchConfig(Schema):
     """
 
     suite: Literal[
-        "all", "training", "distillation", "precision", "detection", "aupro", "simulator", "startup", "memory"
+        "all", "training", "distillation", "precision", "detection", "aupro", "simulator", "sweeps", "startup", "memory"
     ]
     maps: int = Field(ge=200)
     repeats: int = Field(ge=1)

@@ -24,6 +24,7 @@ from waferlab.commands.bench.aupro import (
     simulated_scores,
 )
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
+from waferlab.commands.bench.sweeps import idle_share, seconds_between
 from waferlab.commands.bench.timing import Measurement, ratios, seconds_to, side_by_side, threads
 from waferlab.commands.bench.workload import (
     LiveTeacher,
@@ -51,6 +52,8 @@ DETECTORS = {"detector": (), "dual detector": JOINT}
 PAPERS_SPEED = 3.204
 #: So many maps a detector answers in one call.
 DETECTED = 256
+#: So many trials a timed sweep has.
+TRIALS = 40
 
 
 def training(maps: int, repeats: int) -> Iterator[Measurement]:
@@ -145,6 +148,16 @@ def simulator(maps: int, repeats: int) -> Iterator[Measurement]:
     yield Measurement("simulator, 52x52 dies", f"{os.cpu_count()} threads", values, "maps/s", 10_000, at_least=True)
 
 
+def sweeps(_: int, repeats: int) -> Iterator[Measurement]:
+    """What the sweeper adds to each of Hydra's jobs, and the time that its workers wait."""
+    between = [seconds_between(TRIALS) for _ in range(repeats)]
+    theirs = 1000 * sum(hydra for _, hydra in between) / repeats
+    values = tuple(1000 * (ours - hydra) for ours, hydra in between)
+    yield Measurement("sweeper, a trial", f"beyond Hydra's {theirs:.0f} ms", values, "ms", 50)
+    values = tuple(100 * idle_share(TRIALS, workers=4) for _ in range(repeats))
+    yield Measurement("four workers: idle", "trials of 2 to 8 s", values, "%", 5)
+
+
 def startup(_: int, repeats: int) -> Iterator[Measurement]:
     """Seconds until the command line has answered."""
     for question in ("--help", "--cfg job"):
@@ -168,6 +181,7 @@ SUITES: dict[str, Callable[[int, int], Iterator[Measurement]]] = {
     "detection": detection,
     "aupro": aupro,
     "simulator": simulator,
+    "sweeps": sweeps,
     "startup": startup,
     "memory": memory,
 }
