@@ -187,11 +187,13 @@ def repeated(begun_by: str) -> list[str]:
 
 @contextmanager
 def told_how_to_go_on(run_id: str, command: str) -> Iterator[None]:
-    """An interruption that passes says how to resume the run."""
+    """An interruption that passes says how to resume the run, or its sweep."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
-        stop.add_note(f"to go on: {typed(command, 'train', f'resume={run_id}')}")
+        is_trial = any(override.startswith("sweep=") for override in shlex.split(command))
+        on = "start the same sweep again" if is_trial else typed(command, "train", f"resume={run_id}")
+        stop.add_note(f"to go on: {on}")
         raise
 
 
