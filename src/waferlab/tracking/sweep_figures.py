@@ -1,12 +1,14 @@
 """The figures of a sweep, as Optuna draws them."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import optuna
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from optuna.trial import TrialState
 
@@ -39,7 +41,19 @@ def sweep_figures(study: optuna.Study, names: Sequence[str], folder: Path) -> li
         }
     elif len(names) <= 3:
         made = {"pareto_front": lambda: draw.plot_pareto_front(study, target_names=list(names))}
-    return save({name: figure for name, plot in made.items() if (figure := _drawn(plot)) is not None}, folder)
+    with _closed():
+        return save({name: figure for name, plot in made.items() if (figure := _drawn(plot)) is not None}, folder)
+
+
+@contextmanager
+def _closed() -> Iterator[None]:
+    """Take what Optuna has drawn out of pyplot's global state again."""
+    before = set(pyplot.get_fignums())
+    try:
+        yield
+    finally:
+        for number in set(pyplot.get_fignums()) - before:
+            pyplot.close(number)
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
