@@ -12,6 +12,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import Trial
 
+from hydra_plugins.resumable_optuna_sweeper._space import listed
 from hydra_plugins.resumable_optuna_sweeper._study import Direction
 from hydra_plugins.resumable_optuna_sweeper.sweeper import GRID, NO_PRUNER
 
@@ -61,8 +62,8 @@ class Settings:
                 "is_grid": is_grid,
                 "sampler": {"_target_": "optuna.samplers.RandomSampler"} if is_grid else plain["sampler"],
                 "params": [f"{key}={_text(value)}" for key, value in plain["params"].items()],
-                "objective": None if plain["objective"] is None else _listed(plain["objective"]),
-                "direction": _listed(plain["direction"]),
+                "objective": None if plain["objective"] is None else listed(plain["objective"]),
+                "direction": listed(plain["direction"]),
             }
         )
 
@@ -151,10 +152,6 @@ def _number(found: Mapping[str, Any], name: str) -> float:
     if name not in found:
         raise ValueError(f"it has no {name}, but {', '.join(map(str, found))}")
     return float(found[name])
-
-
-def _listed(value: Any) -> list[str]:
-    return list(value) if isinstance(value, list) else [value]
 
 
 def _text(value: Any) -> str:

@@ -114,7 +114,7 @@ class Space:
             HydraException: a sweep that Optuna has no parameter for, or a condition that can never hold.
         """
         parts = list({_name(override.get_key_element()): _part(override) for override in overrides}.values())
-        space = cls(parts, {key: {on: _values(value) for on, value in of.items()} for key, of in conditions.items()})
+        space = cls(parts, {key: {on: listed(value) for on, value in of.items()} for key, of in conditions.items()})
         swept = {_name(each.key): each for each in space._dimensions()}
         for unknown in sorted({*conditions, *(on for of in conditions.values() for on in of)} - set(swept)):
             raise HydraException(f"conditions: {unknown} isn't swept; these are: {', '.join(sorted(swept))}")
@@ -193,7 +193,8 @@ def _part(override: Override) -> Fixed | Dimension:
     return Choice(key, tuple(override.sweep_string_iterator()), tuple(meant))
 
 
-def _values(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """A list as it is, and anything else as the only one of a list."""
     return value if isinstance(value, list) else [value]
 
 

@@ -9,8 +9,8 @@ from waferlab.tracking.sweeps import SweepRun
 
 BEST: Final = 10
 EXPLANATION = (
-    "Values are of the validation part, in percent; trials do not touch the test part. Importance: the share of the "
-    "objective's variance that a parameter explains (fANOVA)."
+    "Values are of the validation part, in percent; trials do not touch the test part. Importance: a parameter's "
+    "share in what sets the best trials apart (PED-ANOVA)."
 )
 
 

@@ -178,6 +178,5 @@ def record(run: Run, evaluations: Sequence[Detected], test: WithTruth, folder: P
             test.wafers.maps, truth.masks, found.die_maps, found.scores, truth.is_abnormal, found.thresholds.die
         )
     files = save(drawn, folder)
-    for file in files:
-        run.file(file, "figures")
+    run.figures(files)
     return files

@@ -35,8 +35,7 @@ def record(run: Run, evaluations: Sequence[Classified], wafers: Wafers, folder: 
         log_evaluation(run, evaluation)
         if evaluation.name == "teacher":
             _log_pseudo_label_error(run, pseudo_label_error(evaluation.logits, wafers.labels))
-    for figure in drawn:
-        run.file(figure, "figures")
+    run.figures(drawn)
     return drawn
 
 

@@ -17,7 +17,7 @@ from waferlab.metrics.multilabel import HEADLINES
 from waferlab.schema import Component, parse
 from waferlab.tracking.run import Tracker
 from waferlab.tracking.sweep_figures import importance, sweep_figures
-from waferlab.tracking.sweeps import IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
+from waferlab.tracking.sweeps import COMMAND, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
 
 #: What a trial may be judged by apart from validation metrics; the less, the better.
 COSTS: Final = ("bytes", "parameters", "seconds_per_map")
@@ -83,8 +83,7 @@ def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]]) 
             run.metrics({f"{IMPORTANCE}{key}": share for key, share in importance(study).items()})
         for place, overrides in enumerate(best):
             alone = [override for override in overrides if not override.startswith("sweep=")]
-            run.tags({f"best.{place}": command_line("train", alone)})
+            run.tags({f"{COMMAND}{place}": command_line("train", alone)})
         for place, trial in enumerate(study.best_trials):
             run.metrics(dict(zip(names, trial.values, strict=True)), place)
-        for file in sweep_figures(study, names, Path(to)):
-            run.file(file, "figures")
+        run.figures(sweep_figures(study, names, Path(to)))

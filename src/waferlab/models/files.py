@@ -53,10 +53,7 @@ def load_model(path: Path) -> Classifier:
     Raises:
         WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
     """
-    facts, weights = _read(path)
-    if "detector" in facts:
-        raise WaferlabError(f"{path}: this is the model file of a detector, and a classifier's is needed")
-    return _classifier(path, facts, weights)
+    return _classifier(path, *_read_but(path, "detector", "a detector", "a classifier"))
 
 
 def save_detector(detector: Detector, config: DetectorConfig, classes: tuple[str, ...], path: Path) -> Path:
@@ -72,10 +69,7 @@ def load_detector(path: Path) -> Detector:
     Raises:
         WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
     """
-    facts, weights = _read(path)
-    if "model" in facts:
-        raise WaferlabError(f"{path}: this is the model file of a classifier, and a detector's is needed")
-    return _detector(path, facts, weights)
+    return _detector(path, *_read_but(path, "model", "a classifier", "a detector"))
 
 
 def load_any(path: Path) -> Classifier | Detector:
@@ -86,6 +80,14 @@ def load_any(path: Path) -> Classifier | Detector:
     """
     facts, weights = _read(path)
     return (_detector if "detector" in facts else _classifier)(path, facts, weights)
+
+
+def _read_but(path: Path, other: str, is_a: str, wanted: str) -> tuple[dict[str, Any], Tensor]:
+    """The facts and weights of a file that isn't of the other kind, which its facts name by this key."""
+    facts, weights = _read(path)
+    if other in facts:
+        raise WaferlabError(f"{path}: this is the model file of {is_a}, and {wanted}'s is needed")
+    return facts, weights
 
 
 def _classifier(path: Path, facts: dict[str, Any], weights: Tensor) -> Classifier:

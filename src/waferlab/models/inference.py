@@ -16,8 +16,8 @@ Precision = Literal["32-true", "bf16-mixed"]
 def hasten(network: nn.Module, precision: Precision, compiled: bool) -> None:
     """Have a network of maps (B, H, W) answer in lower precision, or by compiled code, from now on.
 
-    Compilation takes place at the first answer, a minute or so, and takes the weights as they are then: they must not
-    change any more. A batch smaller than the largest one so far is filled up, so that it needs no code of its own.
+    Compilation takes place at the first answer, which takes long, and takes the weights as they are then: they must
+    not change any more. A batch smaller than the largest one so far is filled up, so that it needs no code of its own.
 
     Raises:
         ConfigError: there is no C++ compiler, and CPUs need one.

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,8 @@ from waferlab.tasks.fit import BEST
 
 MODEL_FOLDER, MODEL_FILE, CONFIG_FILE, FIGURES = "model", "model.safetensors", "config.json", "figures"
 _LONGEST_PARAMETER = 6000
+#: Tag of a sweep's trial: what became of it.
+TRIAL_STATE = "trial.state"
 
 #: What a run is, as its tag ``role`` says: a whole experiment, the training of a teacher, an evaluation, or a sweep of
 #: experiments.
@@ -59,6 +61,11 @@ class Run:
     def file(self, path: Path, folder: str) -> None:
         """Keep a file with the run."""
         self.client.log_artifact(self.id, str(path), folder)
+
+    def figures(self, paths: Iterable[Path]) -> None:
+        """Keep figures with the run."""
+        for path in paths:
+            self.file(path, FIGURES)
 
 
 class Tracker:
@@ -144,7 +151,7 @@ class Tracker:
                 with suppress(WaferlabError), self._held(run.info.run_id):
                     self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
             if run.data.tags["role"] == EXPERIMENT:
-                self.client.set_tag(run.info.run_id, "trial.state", states.get(int(run.data.tags["trial"]), "unknown"))
+                self.client.set_tag(run.info.run_id, TRIAL_STATE, states.get(int(run.data.tags["trial"]), "unknown"))
 
     @contextmanager
     def _held(self, run_id: str) -> Iterator[None]:

@@ -57,7 +57,7 @@ def _closed() -> Iterator[None]:
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """The share of the objective's variance that each parameter explains; nothing where too few trials say so."""
+    """Each parameter's share in what sets the best trials apart (PED-ANOVA); nothing where too few trials say so."""
     try:
         return dict(optuna.importance.get_param_importances(study))
     except (RuntimeError, ValueError):

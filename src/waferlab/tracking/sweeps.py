@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mlflow.entities import Run as MlflowRun
 
-from waferlab.tracking.run import EXPERIMENT, SWEEP, Tracker, best_metrics
+from waferlab.tracking.run import EXPERIMENT, SWEEP, TRIAL_STATE, Tracker, best_metrics
 
-#: Prefixes of a sweep's metrics: the share of the objective's variance that a parameter explains; trials by state.
+#: Prefixes of a sweep's metrics: a parameter's share in what sets the best trials apart; trials by state.
 IMPORTANCE, TRIALS = "importance/", "trials/"
-#: Tags of a sweep's run: what it searched, and what by.
-SEARCHED, OBJECTIVE, COMMAND = "searched", "objective", "best.0"
+#: Tags of a sweep's run: what it searched, and what by; with a number behind it, the command of its best trials.
+SEARCHED, OBJECTIVE, COMMAND = "searched", "objective", "best."
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SweepRun:
         objective: the validation metric that it was judged by.
         best_command: what trains its best trial again.
         states: number of its trials by what became of them.
-        importance: by key, the share of the objective's variance that it explains (fANOVA).
+        importance: by key, its share in what sets the best trials apart (PED-ANOVA).
         trials: complete ones, the best first.
         figures: PNG files of the search.
     """
@@ -61,7 +61,7 @@ def _read(run: MlflowRun, tracker: Tracker) -> SweepRun:
     return SweepRun(
         name=name,
         objective=objective,
-        best_command=tags.get(COMMAND, ""),
+        best_command=tags.get(f"{COMMAND}0", ""),
         states={key.removeprefix(TRIALS): int(value) for key, value in metrics.items() if key.startswith(TRIALS)},
         importance={key.removeprefix(IMPORTANCE): metrics[key] for key in metrics if key.startswith(IMPORTANCE)},
         trials=sorted(trials, key=lambda trial: (-trial.metrics[objective], trial.number)),
@@ -71,6 +71,6 @@ def _read(run: MlflowRun, tracker: Tracker) -> SweepRun:
 
 def _trials(tracker: Tracker, sweep: str, keys: list[str]) -> Iterator[Trial]:
     for run in tracker.search(f"tags.sweep = '{sweep}' and tags.role = '{EXPERIMENT}'"):
-        if run.data.tags.get("trial.state") == "complete":
+        if run.data.tags.get(TRIAL_STATE) == "complete":
             chosen = {key: run.data.params.get(key, "") for key in keys}
             yield Trial(int(run.data.tags["trial"]), chosen, best_metrics(run))
