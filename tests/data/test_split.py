@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from waferlab.data.dataset import Wafers
-from waferlab.data.split import LEFT_OUT, content_keys, counts, split_by_content
+from waferlab.data.dataset import TAUGHT, Dataset, Wafers
+from waferlab.data.split import LEFT_OUT, content_keys, counts, hide_labels, split_by_content
 from waferlab.errors import ConfigError
 
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -115,3 +115,26 @@ def test_keys_are_equal_only_where_the_maps_are() -> None:
     keys = content_keys(np.concatenate([maps, maps]))
     assert len(np.unique(keys)) == 50
     assert np.array_equal(keys[:50], keys[50:])
+
+
+class TestHiddenLabels:
+    def test_of_each_pattern_a_share_of_the_training_maps_keeps_its_labels(self) -> None:
+        wafers = distinct_wafers([200, 40, 10])
+        dataset = Dataset(wafers, split_by_content(wafers, FRACTIONS, 0), "test", {})
+        partly = hide_labels(dataset, 0.25)
+        kept = [
+            np.count_nonzero((partly.part("train").labels == pattern).all(1)) for pattern in ([0, 0], [1, 0], [0, 1])
+        ]
+        assert kept == [40, 8, 2]
+        assert np.array_equal(partly.part(*TAUGHT).maps, dataset.part("train").maps)
+        assert np.array_equal(partly.part("val", "test").maps, dataset.part("val", "test").maps)
+
+    def test_fewer_labels_are_among_the_more(self) -> None:
+        wafers = distinct_wafers([200, 40])
+        dataset = Dataset(wafers, split_by_content(wafers, FRACTIONS, 0), "test", {})
+        few, more = (hide_labels(dataset, share).within("train") for share in (0.1, 0.5))
+        assert not (few & ~more).any()
+
+    def test_make_another_data_set_to_a_teacher_store(self, tiny_dataset: Dataset) -> None:
+        assert hide_labels(tiny_dataset, 0.5).fingerprint != tiny_dataset.fingerprint
+        assert hide_labels(tiny_dataset, 1) is tiny_dataset

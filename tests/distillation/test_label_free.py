@@ -9,7 +9,8 @@ import torch
 
 from waferlab.config import ModelConfig
 from waferlab.data.batches import Batch
-from waferlab.data.dataset import Dataset
+from waferlab.data.dataset import Dataset, Part
+from waferlab.data.split import hide_labels
 from waferlab.distillation.losses import Distillation, Hinton, LogitDistillation, Supervised
 from waferlab.experiment.compose import compose_overrides, configuration
 from waferlab.experiment.networks import Place, fit_classifier, make_model
@@ -21,10 +22,10 @@ from waferlab.tracking.run import Tracker
 from waferlab.wafer import DEFECTS
 
 
-def scrambled(dataset: Dataset) -> Dataset:
-    """The same maps on the same sides; every label bit of training and validation drawn anew."""
+def scrambled(dataset: Dataset, *parts: Part) -> Dataset:
+    """The same maps on the same sides; every label bit of these parts drawn anew."""
     labels = dataset.wafers.labels.copy()
-    rows = dataset.split != 2
+    rows = dataset.within(*parts)
     labels[rows] = np.random.default_rng(1).integers(0, 2, labels[rows].shape, np.uint8)
     return replace(dataset, wafers=replace(dataset.wafers, labels=labels))
 
@@ -62,8 +63,22 @@ def test_scrambled_labels_leave_the_student_bit_identical(
 ) -> None:
     loss = f"distillation={distillation}"
     right = trained_student(tiny_dataset, tmp_path / "right", loss)
-    wrong = trained_student(scrambled(tiny_dataset), tmp_path / "wrong", loss)
+    wrong = trained_student(scrambled(tiny_dataset, "train", "val"), tmp_path / "wrong", loss)
     assert same(right, wrong) is label_free
+
+
+def test_hidden_labels_leave_a_student_of_hintons_loss_bit_identical_and_known_ones_do_not(
+    tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    partly = hide_labels(tiny_dataset, 0.5)
+    right, hidden, known = (
+        trained_student(dataset, tmp_path / name, "distillation=hinton")
+        for name, dataset in {
+            "right": partly, "hidden": scrambled(partly, "unlabelled"), "known": scrambled(partly, "train"),
+        }.items()
+    )  # fmt: skip
+    assert same(right, hidden)
+    assert not same(right, known)
 
 
 @pytest.mark.parametrize(

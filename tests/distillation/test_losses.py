@@ -89,6 +89,14 @@ def test_hinton_softens_both_sides_and_scales_by_the_temperature_squared(tempera
     assert Hinton(0.9, temperature)(STUDENT, batch(LABELS, TEACHER)).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("known", "weight"), [(1, 0.3), (0, 0.0)], ids=["of one map", "of no map"])
+def test_hinton_compares_with_the_labels_that_are_known(known: int, weight: float) -> None:
+    labels = LABELS.clone()
+    labels[known:] = torch.nan
+    soft, hard = cross_entropy(STUDENT, TEACHER.sigmoid()), cross_entropy(STUDENT[:1], LABELS[:1])
+    assert Hinton(0.7, 1)(STUDENT, batch(labels, TEACHER)).item() == pytest.approx(0.7 * soft + weight * hard)
+
+
 def test_hinton_at_a_high_temperature_matches_logits() -> None:
     student = STUDENT.clone().requires_grad_()
     Hinton(1, 1000)(student, batch(LABELS, TEACHER)).backward()

@@ -3,15 +3,24 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import Field
+
 from waferlab.config.parts import NETWORK, ExperimentConfig, ModelConfig
 from waferlab.errors import ConfigError
 from waferlab.schema import Component
 
 
 class MixedTypeConfig(ExperimentConfig):
-    """Mixed-type classification: the student is any network, or none where only a teacher is asked for."""
+    """Mixed-type classification.
+
+    Attributes:
+        student: any network, or none where only a teacher is asked for.
+        labelled: share of the training maps whose labels are known: teachers and supervised students train on these
+            alone, students with a teacher on all. Validation and test keep their labels.
+    """
 
     student: ModelConfig | None = None
+    labelled: float = Field(1.0, gt=0, le=1)
 
     def components(self) -> Iterator[tuple[str, Component, tuple[str, ...]]]:
         """Every component with its place in the configuration and the parameters that the program supplies."""

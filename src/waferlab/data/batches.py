@@ -16,7 +16,7 @@ class Batch(NamedTuple):
 
     Attributes:
         maps: (B, H, W) uint8.
-        labels: (B, C) float of 0 and 1, or None where the loss must not see them.
+        labels: (B, C) float of 0 and 1, NaN for a map whose labels nobody knows; None where the loss must not see any.
         teacher: (B, …) float, what the teacher says of these maps before noise, or None: its logits, or features; for
             exactly these views, or their mean over all views where the teacher answers with that.
     """
@@ -32,7 +32,7 @@ class Batches:
     Args:
         wafers: the maps.
         batch_size: maps per batch; the last one is smaller.
-        labels: (N, C) float, or None where the loss must not see them.
+        labels: (N, C) float, as batches bring them, or None.
         teacher: (V, N, …) what the teacher says of every view of every map, or None; V is 1 without augmentation, and
             where the teacher answers the same to every view.
         shuffle: a new order each epoch; otherwise the maps' own.

@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 from waferlab.data.ragged import RaggedMaps, Resize, resized
 from waferlab.errors import ConfigError, WaferlabError
 
-Part = Literal["train", "val", "test"]
+Part = Literal["train", "val", "test", "unlabelled"]
+#: What every experiment needs; a part's place here is its code in a split.
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+#: Maps for training whose labels nobody is told, and their code.
+UNLABELLED: Part = "unlabelled"
+CODES: dict[Part, int] = {part: code for code, part in enumerate((*PARTS, UNLABELLED))}
+#: What a student sees that a teacher teaches.
+TAUGHT: tuple[Part, ...] = ("train", UNLABELLED)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Dataset:
 
     Attributes:
         wafers: all maps, in the source's order.
-        split: (N,) int8: 0 train, 1 val, 2 test, -1 left out (a duplicate, say).
+        split: (N,) int8: 0 train, 1 val, 2 test, 3 unlabelled, -1 left out (a duplicate, say).
         name: the source, for tables: ``mixedwm38``, ``simulated``, …
         facts: what a person wants to know of the source: checksum, repairs made, duplicates dropped.
     """
@@ -97,9 +103,13 @@ class Dataset:
     name: str
     facts: dict[str, str | int]
 
-    def part(self, part: Part) -> Wafers:
-        """The maps on one side of the split, in the source's order."""
-        return self.wafers[np.flatnonzero(self.split == PARTS.index(part))]
+    def part(self, *parts: Part) -> Wafers:
+        """The maps of these parts, in the source's order."""
+        return self.wafers[np.flatnonzero(self.within(*parts))]
+
+    def within(self, *parts: Part) -> NDArray[np.bool_]:
+        """(N,) whether a map is in one of these parts."""
+        return np.isin(self.split, [CODES[part] for part in parts])
 
     def require(self, *parts: Part) -> None:
         """Refuse to go on without maps in these parts.
@@ -108,7 +118,7 @@ class Dataset:
             WaferlabError: one is empty.
         """
         for part in parts:
-            if not (self.split == PARTS.index(part)).any():
+            if not self.within(part).any():
                 raise WaferlabError(
                     f"{self.name}: no map is in its {part} part, of {len(self.split)} maps in all (equal maps count "
                     "once); give more maps, or other shares: dataset.fractions=[0.8,0.1,0.1], or another split, where "
@@ -126,7 +136,7 @@ class Dataset:
         if not defects:
             return self
         bits = [self.classes.index(defect) for defect in defects]
-        has_one = (self.wafers.labels[:, bits] > 0).any(1) & (self.split != PARTS.index("test"))
+        has_one = (self.wafers.labels[:, bits] > 0).any(1) & ~self.within("test")
         split = np.where(has_one, np.int8(-1), self.split)
         return replace(self, split=split, facts=self.facts | {"withheld": ", ".join(defects)})
 

@@ -1,6 +1,7 @@
 """Deterministic splits by content: no map is ever on two sides, whatever the order of the rows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import pairwise
 from math import floor, isclose, prod
@@ -8,7 +9,7 @@ from math import floor, isclose, prod
 import numpy as np
 from numpy.typing import NDArray
 
-from waferlab.data.dataset import PARTS, Wafers
+from waferlab.data.dataset import CODES, PARTS, UNLABELLED, Dataset, Wafers
 from waferlab.errors import ConfigError
 
 LEFT_OUT = -1
@@ -84,6 +85,24 @@ def split_by_group(
     rows = _undisputed(keys, np.unique(labels, axis=0, return_inverse=True)[1])
     split[rows] = side[group[rows]]
     return split
+
+
+def hide_labels(dataset: Dataset, labelled: float) -> Dataset:
+    """Of each pattern's training maps, a share stays; the others become the part ``unlabelled``, chosen by content.
+
+    A pattern with more than one map has at least one on either side.
+
+    Args:
+        labelled: the share, above 0; 1 changes nothing.
+    """
+    if labelled == 1:
+        return dataset
+    rows = np.flatnonzero(dataset.within("train"))
+    train = dataset.wafers[rows]
+    side = split_by_content(train, (labelled, 1 - labelled, 0), seed=0)
+    split = dataset.split.copy()
+    split[rows[side != 0]] = CODES[UNLABELLED]
+    return replace(dataset, split=split, facts=dataset.facts | {"labelled": f"{100 * labelled:g} % of train"})
 
 
 def _undisputed(keys: NDArray[np.bytes_], patterns: NDArray[np.int64]) -> NDArray[np.int64]:

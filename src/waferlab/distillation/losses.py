@@ -74,6 +74,8 @@ class LogitDistillation:
 class Hinton:
     """``alpha * T^2 * BCE(student / T, teacher / T) + (1 - alpha) * BCE(student, labels)``.
 
+    The second term is of the maps whose labels are known.
+
     Source: Hinton, Vinyals, Dean, arXiv 1503.02531, written for independent bits: each bit is softened by itself, and
     the softened term is scaled by T squared so that its gradient keeps its size.
 
@@ -97,7 +99,9 @@ class Hinton:
         """Scalar loss of student logits (B, C)."""
         softened = (_given(batch.teacher) / self.temperature).sigmoid()
         soft = binary_cross_entropy_with_logits(logits / self.temperature, softened) * self.temperature**2
-        hard = binary_cross_entropy_with_logits(logits, _given(batch.labels))
+        labels = _given(batch.labels)
+        known = labels.isfinite().all(1)
+        hard = binary_cross_entropy_with_logits(logits[known], labels[known]) if known.any() else 0
         return self.alpha * soft + (1 - self.alpha) * hard
 
 

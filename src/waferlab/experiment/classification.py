@@ -1,16 +1,20 @@
 """What a classification run shows: metrics and figures of its evaluations."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from waferlab.data.dataset import Wafers
+import numpy as np
+from numpy.typing import NDArray
+
+from waferlab.data.dataset import TAUGHT, UNLABELLED, Dataset, Wafers
 from waferlab.experiment.outcome import Next, log_evaluation, repeated
-from waferlab.metrics.calibration import PseudoLabelError, pseudo_label_error, reliability
-from waferlab.metrics.multilabel import accuracy_by_pattern, pattern_confusion
+from waferlab.metrics.calibration import PseudoLabelError, calibration_metrics, pseudo_label_error, reliability
+from waferlab.metrics.multilabel import accuracy_by_pattern, headline_metrics, pattern_confusion
 from waferlab.tasks.classification import Classified
 from waferlab.tracking import figures
-from waferlab.tracking.run import Run
+from waferlab.tracking.run import TEACHING, Run
 
 #: Columns of a classification table.
 COLUMNS: Final = {
@@ -39,11 +43,27 @@ def record(run: Run, evaluations: Sequence[Classified], wafers: Wafers, folder: 
     return drawn
 
 
-def _log_pseudo_label_error(run: Run, error: PseudoLabelError) -> None:
+def record_teaching(run: Run, logits: NDArray[np.float32], dataset: Dataset) -> None:
+    """Log under ``taught/…`` how right and how sure a teacher is where it teaches.
+
+    Judged by the maps whose labels it was not told; where there are none, by those that it was trained on.
+
+    Args:
+        logits: (N, C) on all maps that it teaches.
+    """
+    hidden = dataset.within(UNLABELLED)[dataset.within(*TAUGHT)]
+    judged = hidden if hidden.any() else ~hidden
+    logits, labels = logits[judged], dataset.part(*TAUGHT).labels[judged]
+    metrics = headline_metrics(logits, labels) | calibration_metrics(logits, labels)
+    run.metrics({f"{TEACHING}{name}": value for name, value in metrics.items() if not math.isnan(value)})
+    _log_pseudo_label_error(run, pseudo_label_error(logits, labels), TEACHING)
+
+
+def _log_pseudo_label_error(run: Run, error: PseudoLabelError, prefix: str = "") -> None:
     """Log the curves over beta; a metric's step is beta in percent."""
     for beta, bits, maps in zip(error.betas, error.per_bit, error.per_map, strict=True):
         values = {"per_bit": float(bits), "per_map": float(maps)}
-        run.metrics({f"pseudo_label_error/{name}": value for name, value in values.items()}, round(100 * beta))
+        run.metrics({f"{prefix}pseudo_label_error/{name}": value for name, value in values.items()}, round(100 * beta))
 
 
 def _draw_figures(evaluations: Sequence[Classified], wafers: Wafers, folder: Path) -> list[Path]:

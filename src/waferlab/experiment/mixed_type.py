@@ -4,7 +4,7 @@ import shutil
 
 from waferlab.config import MixedTypeConfig
 from waferlab.distillation.losses import Distillation
-from waferlab.experiment.classification import COLUMNS, following, record
+from waferlab.experiment.classification import COLUMNS, following, record, record_teaching
 from waferlab.experiment.networks import Place, begin, fit_classifier, make_model
 from waferlab.experiment.outcome import Outcome, own_modules, told_how_to_go_on
 from waferlab.experiment.teachers import Teachers, dataset_tags
@@ -21,7 +21,7 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
         ConfigError: the configuration doesn't fit the code it names.
         WaferlabError: the data, the teacher or the training is at fault.
     """
-    begun = begin(config, command)
+    begun = begin(config, command, config.labelled)
     dataset, tracker = begun.dataset, begun.tracker
     loss: Distillation = begun.loss
     student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None
@@ -35,10 +35,12 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
             opened.parameters(config.plain())
             opened.tags(dataset_tags(dataset) | {"command": command})
         teacher = teachers.get() if loss.uses_teacher or student is None else None
+        answers = None
         judged, evaluations = dataset.part("test" if config.test else "val"), []
         if student is not None:
             place = Place(opened, folder / "training", "student")
-            answers = teachers.answers(teacher, config.trainer.augment) if teacher and loss.uses_teacher else None
+            if teacher is not None:
+                answers = teachers.answers(teacher, config.trainer.augment)
             fitted = fit_classifier(student, loss, config.fit, config.seed, dataset, answers, place)
             model = student = student.fused()
             file = save_model(student, folder / MODEL_FILE)
@@ -50,13 +52,16 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
                 model, file, validation = teacher.model, teacher.file, teachers.validation(teacher)
             if student is None or config.test:
                 size, average = teacher.file.stat().st_size, config.teacher.average_views
-                logits = teachers.logits(teacher, "test" if config.test else "val", "32-true")[0]
+                logits = teachers.logits(teacher, ["test" if config.test else "val"], "32-true")[0]
                 evaluations.append(evaluate_model("teacher", teacher.model, judged, size, average, logits))
         figures = []
         if config.test:
             say("fitting trivial baselines, drawing figures")
             evaluations += evaluate_baselines(dataset)
             figures = record(opened, evaluations, judged, folder / "figures")
+            if teacher is not None and (answers is not None or config.labelled < 1):
+                answers = answers or teachers.answers(teacher, config.trainer.augment)
+                record_teaching(opened, answers.train[0].numpy(), dataset)
         opened.file(file, MODEL_FOLDER)
         shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from waferlab.config import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig, TrainerConfig, check
 from waferlab.data.batches import Batch, Batches
-from waferlab.data.dataset import PARTS, Dataset, Wafers
+from waferlab.data.dataset import PARTS, TAUGHT, UNLABELLED, Dataset, Part, Wafers
+from waferlab.data.split import hide_labels
 from waferlab.distillation.losses import Distillation
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.outcome import command_of
@@ -62,7 +63,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Answers:
-    """A teacher's logits: on each view of each training map (V, N, C), and on the validation maps (N, C)."""
+    """A teacher's logits: on each view of each map that it teaches (V, N, C), and on the validation maps (N, C)."""
 
     train: Tensor
     val: Tensor
@@ -85,8 +86,11 @@ class Begun:
     command: str
 
 
-def begin(config: ExperimentConfig, command: str) -> Begun:
+def begin(config: ExperimentConfig, command: str, labelled: float = 1.0) -> Begun:
     """Check a configuration, read its data, and build its loss.
+
+    Args:
+        labelled: share of the training maps that keep their labels.
 
     Raises:
         ConfigError: the configuration doesn't fit the code it names.
@@ -95,7 +99,7 @@ def begin(config: ExperimentConfig, command: str) -> Begun:
     check(config)
     check_fits(config)
     say("reading the data")
-    dataset = read_dataset(config.dataset, "dataset", config.withhold)
+    dataset = hide_labels(read_dataset(config.dataset, "dataset", config.withhold), labelled)
     dataset.require(*PARTS)
     loss = config.distillation.build("distillation")
     tracker = Tracker(config.tracking, config.store)
@@ -131,8 +135,9 @@ def fit_classifier(
 ) -> Fitted:
     """Fit a classifier; the loss gets labels only where it says that it uses them."""
     trainer, device = how.trainer, device_of(how.trainer)
-    train, val = dataset.part("train"), dataset.part("val")
-    labels = noisy_labels(train, trainer.label_noise, seed) if loss.uses_labels else None
+    parts = TAUGHT if answers else ("train",)
+    train, val = dataset.part(*parts), dataset.part("val")
+    labels = known_labels(dataset, parts, trainer.label_noise, seed) if loss.uses_labels else None
     batches = Batches(
         train, trainer.batch_size, labels=labels, teacher=answers.train if answers else None,
         shuffle=True, augment=trainer.augment, die_noise=trainer.die_noise, seed=seed, device=device,
@@ -240,8 +245,10 @@ def require_match(model: Classifier | Detector, dataset: Dataset, what: str) -> 
         )
 
 
-def noisy_labels(wafers: Wafers, share: float, seed: int) -> Tensor:
-    """Labels (N, C) float, a share of whose bits are flipped."""
-    labels = torch.from_numpy(wafers.labels).float()
-    flipped = torch.rand(labels.shape, generator=torch.Generator().manual_seed(seed)) < share
-    return torch.where(flipped, 1 - labels, labels)
+def known_labels(dataset: Dataset, parts: Sequence[Part], noise: float, seed: int) -> Tensor:
+    """Labels (N, C) float of the maps of some parts, a share of whose bits are flipped; NaN where nobody knows them."""
+    labels = torch.from_numpy(dataset.part(*parts).labels).float()
+    flipped = torch.rand(labels.shape, generator=torch.Generator().manual_seed(seed)) < noise
+    labels = torch.where(flipped, 1 - labels, labels)
+    labels[torch.from_numpy(dataset.within(UNLABELLED)[dataset.within(*parts)])] = torch.nan
+    return labels

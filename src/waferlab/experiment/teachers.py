@@ -1,6 +1,7 @@
 """The teacher of an experiment: found or trained, and asked."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from waferlab.config import ExperimentConfig
-from waferlab.data.dataset import PARTS, Dataset, Part
+from waferlab.data.dataset import CODES, TAUGHT, Dataset, Part
 from waferlab.distillation.losses import Supervised
 from waferlab.distillation.teacher_store import Teacher, TeacherStore
 from waferlab.experiment.networks import Answers, Place, fit_classifier, make_model, model_reference, require_match
@@ -39,13 +40,13 @@ class Teachers:
     def answers(self, teacher: Teacher, every_view: bool) -> Answers:
         """What a student is taught: on each view of the training maps if it sees them in every view."""
         precision = self.config.teacher.trainer.precision
-        train = self.logits(teacher, "train", precision, every_view)
-        return Answers(train, self.logits(teacher, "val", precision)[0])
+        train = self.logits(teacher, TAUGHT, precision, every_view)
+        return Answers(train, self.logits(teacher, ("val",), precision)[0])
 
-    def logits(self, teacher: Teacher, part: Part, precision: str, every_view: bool = False) -> Tensor:
-        """The teacher's logits (V, N, C) on a part, from the store or now; V is 1 where it answers with their mean."""
+    def logits(self, teacher: Teacher, parts: Sequence[Part], precision: str, every_view: bool = False) -> Tensor:
+        """The teacher's logits (V, N, C) on some parts, from the store or now; V is 1 where it answers with a mean."""
         return self.store.logits(
-            teacher.model, self.dataset.part(part), precision, device_of(self.config.teacher.trainer),
+            teacher.model, self.dataset.part(*parts), precision, device_of(self.config.teacher.trainer),
             every_view=every_view, average_views=self.config.teacher.average_views,
         )  # fmt: skip
 
@@ -104,6 +105,7 @@ def finished_teacher(reference: str, tracker: Tracker) -> Teacher:
 
 def dataset_tags(dataset: Dataset) -> dict[str, str]:
     """What a run says of its data."""
-    sizes = ", ".join(f"{name} {np.count_nonzero(dataset.split == code)}" for code, name in enumerate(PARTS))
+    counts = {part: np.count_nonzero(dataset.within(part)) for part in CODES}
+    sizes = ", ".join(f"{part} {count}" for part, count in counts.items() if count)
     facts = {"fingerprint": dataset.fingerprint, "split": sizes} | dataset.facts
     return {"dataset": dataset.name} | {f"dataset.{name}": str(fact) for name, fact in facts.items()}

@@ -28,6 +28,8 @@ from waferlab.tasks.fit import BEST
 
 MODEL_FOLDER, MODEL_FILE, CONFIG_FILE, FIGURES = "model", "model.safetensors", "config.json", "figures"
 _LONGEST_PARAMETER = 6000
+#: Prefix of metrics that say how right and how sure a teacher is on the maps that it teaches.
+TEACHING = "taught/"
 #: Tag of a sweep's trial: what became of it.
 TRIAL_STATE = "trial.state"
 
