@@ -14,8 +14,8 @@ from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.compose import checked, compose_overrides
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
-from waferlab.tracking.run import Tracker
 from waferlab.tracking.study import NETWORKS, Row, Spread, read_study, rows
+from waferlab.tracking.tracker import Tracker
 
 DATA = {"dataset": "mixedwm38", "dataset.fingerprint": "0123456789abcdef", "dataset.split": "8 train, 1 val, 1 test"}
 

@@ -18,7 +18,7 @@ from waferlab.experiment.teachers import Teachers
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
 from waferlab.tasks.mixed_type import MixedType
-from waferlab.tracking.run import Tracker
+from waferlab.tracking.tracker import Tracker
 from waferlab.wafer import DEFECTS
 
 

@@ -1,6 +1,8 @@
 """MLflow runs: how they end, who may write to them, and what is said when MLflow doesn't answer."""
 
+import multiprocessing
 import sqlite3
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -10,7 +12,8 @@ from mlflow.exceptions import MlflowException
 
 from waferlab.config import TrackingConfig
 from waferlab.errors import Interrupted, WaferlabError
-from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, Tracker
+from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER
+from waferlab.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +146,23 @@ class TestModelFile:
         for unknown in (run.id, "0" * 32):
             with pytest.raises(WaferlabError, match="is unknown, or it kept no model"):
                 tracker.model_file(unknown)
+
+
+def opens_a_run(store: Path, start: Barrier) -> None:
+    start.wait()
+    place = Tracker(TrackingConfig(uri=None, experiment="test", tags={}), store)
+    with place.run("test", {}) as run:
+        run.metrics({"a": 1})
+
+
+def test_sixteen_runs_that_start_together_in_a_fresh_store_all_arrive(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    start = fork.Barrier(16)
+    processes = [fork.Process(target=opens_a_run, args=(tmp_path, start)) for _ in range(16)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 16
+    runs = list(Tracker(TrackingConfig(uri=None, experiment="test", tags={}), tmp_path).search(""))
+    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"a": 1})] * 16

@@ -30,7 +30,8 @@ from waferlab.tasks.detection import (
     evaluate_trivial_scores,
 )
 from waferlab.tasks.evaluation import Evaluation
-from waferlab.tracking.run import EVALUATION, Tracker
+from waferlab.tracking.run import EVALUATION
+from waferlab.tracking.tracker import Tracker
 
 
 class EvaluateConfig(TrainedModel):
@@ -83,7 +84,7 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
     config.dataset.checked("dataset")
     if config.score is not None:
         config.score.checked("score")
-    tracker = Tracker(config.tracking, config.store)
+    tracker = Tracker(config.tracking, config.store, spare=True)
     file, model = config.read(tracker)
     dataset: Dataset = config.dataset.build("dataset")
     dataset.require("test")

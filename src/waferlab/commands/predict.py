@@ -19,7 +19,7 @@ from waferlab.progress import note, say
 from waferlab.schema import Component
 from waferlab.tracking.anomaly_figures import overlay
 from waferlab.tracking.figures import save
-from waferlab.tracking.run import Tracker
+from waferlab.tracking.tracker import Tracker
 from waferlab.wafer import NO_DIE, pattern_name
 
 TABLE, HEAT_MAPS, PICTURES = "predictions.csv", "heat_maps.npy", "pictures"

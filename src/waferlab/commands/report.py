@@ -18,10 +18,10 @@ from waferlab.config import TrackingConfig
 from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
 from waferlab.tracking.figures import save
-from waferlab.tracking.run import Tracker
 from waferlab.tracking.study import NETWORKS, Row, Spread, StudyRun, by_data, has_results, read_study, rows, unseen
 from waferlab.tracking.study_figures import accuracy_by_size, auroc_by_arm
 from waferlab.tracking.sweeps import read_sweeps
+from waferlab.tracking.tracker import Tracker
 from waferlab.whole_file import write_whole
 
 TABLE, SWEEPS = "results.md", "sweeps.md"

@@ -13,7 +13,7 @@ from waferlab.errors import ConfigError
 from waferlab.experiment import anomaly, mixed_type
 from waferlab.experiment.compose import command_line, compose_overrides, configuration
 from waferlab.experiment.outcome import Outcome, print_outcome
-from waferlab.tracking.run import Tracker
+from waferlab.tracking.tracker import Tracker
 
 #: What runs a task, by its name in the configuration.
 TASKS: Final[dict[str, Callable[[Any, str], Outcome]]] = {"mixed_type": mixed_type.run, "anomaly": anomaly.run}

@@ -11,7 +11,7 @@ from waferlab.config import TrackingConfig
 from waferlab.errors import WaferlabError
 from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
-from waferlab.tracking.run import Tracker
+from waferlab.tracking.tracker import Tracker
 
 
 class UiConfig(Schema):

@@ -40,7 +40,8 @@ from waferlab.tasks.detection import (
 from waferlab.tasks.fit import Fitted, device_of
 from waferlab.tracking import anomaly_figures
 from waferlab.tracking.figures import save
-from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Run, Tracker
+from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Run
+from waferlab.tracking.tracker import Tracker
 
 #: Columns of an anomaly table.
 COLUMNS: Final = {

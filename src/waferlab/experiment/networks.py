@@ -30,7 +30,8 @@ from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
 from waferlab.tasks.task import Task, optimizer_and_schedule
 from waferlab.tracking.logger import RunLogger
-from waferlab.tracking.run import Run, Tracker
+from waferlab.tracking.run import Run
+from waferlab.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def begin(config: ExperimentConfig, command: str, labelled: float = 1.0) -> Begu
     dataset = hide_labels(read_dataset(config.dataset, "dataset", config.withhold), labelled)
     dataset.require(*PARTS)
     loss = config.distillation.build("distillation")
-    tracker = Tracker(config.tracking, config.store)
+    tracker = Tracker(config.tracking, config.store, spare=True)
     tracker.tags |= trial_tags(tracker, config.tracking.tags)
     begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
     return Begun(dataset, loss, tracker, begun_by)

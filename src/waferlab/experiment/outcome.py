@@ -20,7 +20,8 @@ from waferlab.errors import Interrupted, WaferlabError
 from waferlab.experiment.compose import command_line
 from waferlab.schema import Component
 from waferlab.tasks.evaluation import Evaluation
-from waferlab.tracking.run import Run, Tracker
+from waferlab.tracking.run import Run
+from waferlab.tracking.tracker import Tracker
 
 #: Overrides that say what the data are, and where runs lie: what a command shares with the one that follows it.
 _DATA = re.compile(r"[+~]*dataset[.=]")

@@ -15,9 +15,9 @@ from waferlab.experiment.compose import command_line, plain
 from waferlab.metrics.anomaly import METRICS
 from waferlab.metrics.multilabel import HEADLINES
 from waferlab.schema import Component, parse
-from waferlab.tracking.run import Tracker
 from waferlab.tracking.sweep_figures import importance, sweep_figures
 from waferlab.tracking.sweeps import COMMAND, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
+from waferlab.tracking.tracker import Tracker
 
 #: What a trial may be judged by apart from validation metrics; the less, the better.
 COSTS: Final = ("bytes", "parameters", "seconds_per_map")
@@ -71,9 +71,9 @@ def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]]) 
     judged_by = composed.hydra.sweeper.objective
     names = list(judged_by) if isinstance(judged_by, ListConfig) else [judged_by]
     settings = plain(OmegaConf.masked_copy(composed, ["tracking", "store"]))
-    tracker = Tracker(parse(TrackingConfig, settings["tracking"]), Path(settings["store"]))
+    tracker = Tracker(parse(TrackingConfig, settings["tracking"]), Path(settings["store"]), spare=True)
     parent = tracker.sweep(study.study_name, settings["tracking"]["tags"])
-    with tracker.run(study.study_name, {}, parent) as run, tempfile.TemporaryDirectory() as to:
+    with tempfile.TemporaryDirectory() as to, tracker.run(study.study_name, {}, parent) as run:
         states = {trial.number: trial.state.name.lower() for trial in study.trials}
         tracker.conclude(study.study_name, states)
         run.metrics({f"{TRIALS}{state}": count for state, count in Counter(states.values()).items()})

@@ -16,7 +16,8 @@ from waferlab.experiment.networks import Answers, Place, fit_classifier, make_mo
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import load_model, save_model
 from waferlab.tasks.fit import device_of
-from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, TEACHER, Tracker, best_metrics
+from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, TEACHER, best_metrics
+from waferlab.tracking.tracker import Tracker
 
 #: Part of what determines a teacher: raised when the code comes to train another one by the same configuration.
 RECIPE_VERSION = 3

@@ -1,33 +1,25 @@
-"""MLflow runs: opened under a lock, filled through a client, always closed with the right status."""
+"""One MLflow run: everything that is logged goes through here."""
 
 import json
-import logging
-import os
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, cast
 
-from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
-from optuna import TrialPruned
 
-from waferlab.config import TrackingConfig
-from waferlab.errors import Interrupted, WaferlabError
 from waferlab.tasks.fit import BEST
 
 MODEL_FOLDER, MODEL_FILE, CONFIG_FILE, FIGURES = "model", "model.safetensors", "config.json", "figures"
 _LONGEST_PARAMETER = 6000
+#: Most values that MLflow takes at once.
+_PARAMETERS_AT_ONCE = 100
 #: Prefix of metrics that say how right and how sure a teacher is on the maps that it teaches.
 TEACHING = "taught/"
 #: Tag of a sweep's trial: what became of it.
@@ -37,32 +29,46 @@ TRIAL_STATE = "trial.state"
 #: experiments.
 EXPERIMENT, TEACHER, EVALUATION, SWEEP = "experiment", "teacher", "evaluation", "sweep"
 
+#: Logs something with a client to the run of this id.
+Write = Callable[[MlflowClient, str], object]
+
 
 class Run:
-    """One MLflow run; every value goes through here."""
+    """A run whose every value is written at once."""
 
     def __init__(self, client: MlflowClient, run_id: str, uri: str) -> None:
         self.client, self.id, self.uri = client, run_id, uri
 
+    def write(self, write: Write) -> None:
+        """Log something."""
+        write(self.client, self.id)
+
+    def end(self, status: int) -> None:
+        """Close it; all that was logged before has arrived when this returns."""
+        self.write(lambda client, run: client.set_terminated(run, RunStatus.to_string(status)))
+
     def parameters(self, config: Mapping[str, Any]) -> None:
         """Log nested plain values as flat parameters, and whole as a file."""
         flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in flatten(config)]
-        for start in range(0, len(flat), 100):
-            self.client.log_batch(self.id, params=flat[start : start + 100])
-        self.client.log_text(self.id, json.dumps(config, indent=1), CONFIG_FILE)
+        for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
+            some = flat[start : start + _PARAMETERS_AT_ONCE]
+            self.write(lambda client, run, some=some: client.log_batch(run, params=some))  # type: ignore[misc]
+        self.write(lambda client, run: client.log_text(run, json.dumps(config, indent=1), CONFIG_FILE))
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log numbers at a step (epoch)."""
         now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+        logged = [Metric(name, value, now, step) for name, value in values.items()]
+        self.write(lambda client, run: client.log_batch(run, metrics=logged))
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags."""
-        self.client.log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in values.items()])
+        logged = [RunTag(name, str(value)) for name, value in values.items()]
+        self.write(lambda client, run: client.log_batch(run, tags=logged))
 
     def file(self, path: Path, folder: str) -> None:
-        """Keep a file with the run."""
-        self.client.log_artifact(self.id, str(path), folder)
+        """Keep a file with the run; it has to stay where it is until the run has ended."""
+        self.write(lambda client, run: client.log_artifact(run, str(path), folder))
 
     def figures(self, paths: Iterable[Path]) -> None:
         """Keep figures with the run."""
@@ -70,178 +76,60 @@ class Run:
             self.file(path, FIGURES)
 
 
-class Tracker:
-    """The place where runs are kept.
+class PatientRun(Run):
+    """A run on a server that may be slow, or go: nobody waits for it, and what it doesn't take is kept elsewhere.
 
     Args:
-        config: where to log.
-        store: folder of the SQLite file and artifacts, where the configuration names no server.
-
-    Attributes:
-        tags: that all its runs get.
-
-    Raises:
-        WaferlabError: the place can't be reached or made.
+        spare: opens the run that takes what the server doesn't, given why it doesn't.
     """
 
-    def __init__(self, config: TrackingConfig, store: Path) -> None:
-        self.store, self.tags = store, dict[str, object]()
-        store.mkdir(parents=True, exist_ok=True)
-        for chatty in ("mlflow", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        self.uri = config.uri or default_uri(store)
-        with FileLock(store / "mlflow.lock"), self._answering():  # its schema must not be made by two at once
-            self.client = MlflowClient(self.uri)
-            found = self.client.get_experiment_by_name(config.experiment)
-            artifacts = None if config.uri else (store / "artifacts").resolve().as_uri()
-            self.experiment_id: str = (
-                found.experiment_id if found else self.client.create_experiment(config.experiment, artifacts)
-            )
+    def __init__(self, client: MlflowClient, run_id: str, uri: str, spare: Callable[[str, str], Run]) -> None:
+        super().__init__(client, run_id, uri)
+        self._open_spare, self._spare = spare, cast("Run | None", None)
+        self._waiting = SimpleQueue[Write | None]()
+        self._fault: Exception | None = None
+        self._sender = Thread(target=self._send, name=f"sender of {run_id}", daemon=True)
+        self._sender.start()
 
-    @contextmanager
-    def run(self, name: str, tags: Mapping[str, object], resume: str | None = None) -> Iterator[Run]:
-        """An open run: FINISHED after success, KILLED after an interruption or pruning, FAILED after anything else.
+    def write(self, write: Write) -> None:
+        """Log something soon."""
+        self._waiting.put(write)
+
+    def end(self, status: int) -> None:
+        """Close it; wait until all that was logged has arrived somewhere.
 
         Raises:
-            WaferlabError: MLflow refuses or has gone.
+            MlflowException: something arrived nowhere.
         """
-        status = RunStatus.FAILED
-        with self._answering():
-            run_id = resume or self.client.create_run(self.experiment_id, run_name=name).info.run_id
-            run = Run(self.client, run_id, self.uri)
-            with self._held(run_id):
-                try:
-                    self.client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
-                    run.tags({**_versions(), **self.tags, **tags})
-                    yield run
-                    status = RunStatus.FINISHED
-                except (Interrupted, KeyboardInterrupt, TrialPruned):
-                    status = RunStatus.KILLED
-                    raise
-                finally:
-                    self._close(run, status)
+        super().end(status)
+        self._waiting.put(None)
+        self._sender.join(5)
+        if self._sender.is_alive():
+            print(f"waferlab: MLflow at {self.uri} is slow; waiting until it has taken run {self.id}", file=sys.stderr)
+            self._sender.join()
+        if self._fault is not None:
+            raise self._fault
 
-    def search(self, what: str) -> Iterator[MlflowRun]:
-        """Runs of the experiment, oldest first, by MLflow's search grammar."""
-        order: list[str] = ["attributes.start_time ASC", "attributes.run_id ASC"]
-        token: str | None = ""
-        while token is not None:
-            page = self.client.search_runs([self.experiment_id], what, order_by=order, page_token=token or None)
-            yield from page
-            token = page.token or None
+    def _send(self) -> None:
+        while (write := self._waiting.get()) is not None:
+            try:
+                self._send_one(write)
+            except Exception as error:
+                self._fault = self._fault or error
 
-    def figures(self, run_id: str) -> list[Path]:
-        """The figures of a run, by name; fetched if they lie elsewhere."""
-        names = sorted(file.path for file in self.client.list_artifacts(run_id, FIGURES))
-        return [Path(self.client.download_artifacts(run_id, name)) for name in names]
-
-    def sweep(self, name: str, tags: Mapping[str, object]) -> str:
-        """The run of a sweep, above those of its trials; made by whoever comes first, with these tags."""
-        with FileLock(self.store / "mlflow.lock"), self._answering():
-            is_it = f"tags.role = '{SWEEP}' and tags.sweep = '{name}'"
-            for run in self.search(is_it):
-                return str(run.info.run_id)
-            texts = {key: str(value) for key, value in {**tags, "role": SWEEP, "sweep": name}.items()}
-            return str(self.client.create_run(self.experiment_id, run_name=name, tags=texts).info.run_id)
-
-    def conclude(self, sweep: str, states: Mapping[int, str]) -> None:
-        """Tag the runs of a sweep's trials with what became of them; those that a crash left open are closed."""
-        for run in list(self.search(f"tags.sweep = '{sweep}' and tags.role != '{SWEEP}'")):
-            if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
-                with suppress(WaferlabError), self._held(run.info.run_id):
-                    self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
-            if run.data.tags["role"] == EXPERIMENT:
-                self.client.set_tag(run.info.run_id, TRIAL_STATE, states.get(int(run.data.tags["trial"]), "unknown"))
-
-    @contextmanager
-    def _held(self, run_id: str) -> Iterator[None]:
-        """Keep other processes of this machine from writing to the same run."""
-        lock = FileLock(self.store / "runs" / f"{run_id}.lock")
-        Path(lock.lock_file).parent.mkdir(exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise WaferlabError(f"run {run_id} is open in another process; wait for it, or end it first") from error
-        try:
-            yield
-        finally:
-            lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
-
-    def _close(self, run: Run, status: int) -> None:
-        try:
-            self.client.set_terminated(run.id, RunStatus.to_string(status))
-        except MlflowException as error:
-            if status == RunStatus.FINISHED:
-                raise
-            # else what ended the run is what a person has to know; MLflow may well have gone for the same reason
-            name = RunStatus.to_string(status)
-            print(f"waferlab: run {run.id} can't be marked {name} in MLflow: {_reason(error)}", file=sys.stderr)
-
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """MLflow's faults, in words for people."""
-        try:
-            yield
-        except MlflowException as error:
-            raise WaferlabError(f"MLflow at {self.uri} doesn't answer as it should: {_reason(error)}") from error
-
-    def find(self, run_id: str) -> MlflowRun | None:
-        """A run of this place, or None where it isn't one."""
-        try:
-            return self.client.get_run(run_id)
-        except MlflowException:
-            return None
-
-    def model_file(self, run_id: str) -> Path:
-        """The model file of a run; fetched into the store, once, if it lies elsewhere.
-
-        Raises:
-            WaferlabError: there is no such run, or it kept no model.
-        """
-        try:
-            place = urlparse(self.client.get_run(run_id).info.artifact_uri)
-            if place.scheme == "file":
-                kept = Path(url2pathname(place.path)) / MODEL_FOLDER / MODEL_FILE
-                if not kept.is_file():
-                    raise FileNotFoundError(str(kept))
-                return kept
-            fetched = self.store / "fetched" / run_id / MODEL_FOLDER / MODEL_FILE
-            if not fetched.exists():
-                with tempfile.TemporaryDirectory(dir=self.store) as folder:
-                    whole = self.client.download_artifacts(run_id, f"{MODEL_FOLDER}/{MODEL_FILE}", folder)
-                    fetched.parent.mkdir(parents=True, exist_ok=True)
-                    Path(whole).replace(fetched)
-            return fetched
-        except (MlflowException, OSError) as error:
-            raise WaferlabError(f"run {run_id} at {self.uri} is unknown, or it kept no model ({error})") from error
-
-    def interrupted_config(self, run_id: str) -> str:
-        """The stored configuration, as JSON, of a run that can be resumed.
-
-        Raises:
-            WaferlabError: the run is unknown, already finished, or no experiment.
-        """
-        try:
-            run = self.client.get_run(run_id)
-            with tempfile.TemporaryDirectory() as folder:
-                text = Path(self.client.download_artifacts(run_id, CONFIG_FILE, folder)).read_text()
-        except (MlflowException, OSError) as error:
-            raise WaferlabError(f"run {run_id} at {self.uri} can't be resumed: {error}") from error
-        if run.data.tags.get("role") != EXPERIMENT:
-            raise WaferlabError(
-                f"run {run_id} is no experiment's; a teacher goes on when an experiment that wants it is run again"
-            )
-        if run.info.status == RunStatus.to_string(RunStatus.FINISHED):
-            raise WaferlabError(f"run {run_id} is finished; there is nothing to resume")
-        return text
+    def _send_one(self, write: Write) -> None:
+        if self._spare is None:
+            try:
+                write(self.client, self.id)
+                return
+            except (MlflowException, OSError) as error:
+                self._spare = self._open_spare(self.id, reason(error))
+        self._spare.write(write)
 
 
-def default_uri(store: Path) -> str:
-    """The SQLite file of a store, as MLflow names it."""
-    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+def reason(error: Exception) -> str:
+    """What MLflow says; of a fault in its database, what the database says, without the SQL."""
+    return str(getattr(error.__cause__, "orig", getattr(error, "message", error)))
 
 
 def best_metrics(run: MlflowRun) -> dict[str, float]:
@@ -257,21 +145,3 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _reason(error: MlflowException) -> str:
-    """What MLflow says; of a fault in its database, what the database says, without the SQL."""
-    return str(getattr(error.__cause__, "orig", error.message))
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what numbers depend on, and the state of the checkout, where the package lies in one."""
-    versions = {f"version.{name}": version(name) for name in ("waferlab", "torch", "lightning", "timm", "numpy")}
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return versions
-    return versions | {"git.commit": commit, "git.dirty": str(bool(changed)).lower()}

@@ -8,7 +8,8 @@ from statistics import mean, stdev
 from mlflow.entities import Run as MlflowRun
 
 from waferlab.errors import WaferlabError
-from waferlab.tracking.run import EVALUATION, Tracker
+from waferlab.tracking.run import EVALUATION
+from waferlab.tracking.tracker import Tracker
 
 #: What a run can be about, the first of these that it has: `model` is one evaluated alone.
 NETWORKS = ("model", "student", "detector", "teacher")

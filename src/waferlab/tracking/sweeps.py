@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mlflow.entities import Run as MlflowRun
 
-from waferlab.tracking.run import EXPERIMENT, SWEEP, TRIAL_STATE, Tracker, best_metrics
+from waferlab.tracking.run import EXPERIMENT, SWEEP, TRIAL_STATE, best_metrics
+from waferlab.tracking.tracker import Tracker
 
 #: Prefixes of a sweep's metrics: a parameter's share in what sets the best trials apart; trials by state.
 IMPORTANCE, TRIALS = "importance/", "trials/"
