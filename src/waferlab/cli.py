@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "a trained model on any data set, same metrics: model=RUN|FILE",
     "predict": "what a model says of every wafer: table, heat maps, pictures",
     "report": "a study's table from its MLflow runs: study=NAME",
+    "register": "a run's model under a name and an alias: model=RUN name=…",
     "sync": "send a server the runs that it didn't take when they were made",
     "data": "what a data set holds: dataset=…",
     "bench": "the speed figures this project claims, measured here: suite=…",

@@ -34,6 +34,7 @@ MISSING = {
     "evaluate": ["model=model.safetensors"],
     "predict": ["model=model.safetensors", "dataset.path=maps.npz"],
     "report": ["study=mixed_type_kd"],
+    "register": [f"model={32 * '0'}", "name=wafers"],
 }
 #: Options of groups that have another place than their group's name.
 PLACES = {"trainer/teacher": "trainer@teacher.trainer"}

@@ -40,7 +40,8 @@ from waferlab.tasks.detection import (
 from waferlab.tasks.fit import Fitted, device_of
 from waferlab.tracking import anomaly_figures
 from waferlab.tracking.figures import save
-from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Run
+from waferlab.tracking.mlflow_model import keep_model
+from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, Run
 from waferlab.tracking.tracker import Tracker
 
 #: Columns of an anomaly table.
@@ -104,7 +105,7 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
         if config.test:
             evaluations += evaluate_trivial_scores(val, judged, limit)
             figures = record(opened, evaluations, judged, folder / "figures")
-        opened.file(file, MODEL_FOLDER)
+        keep_model(opened, detector, file, judged.wafers.maps[:1] if config.test else None, folder)
         shutil.rmtree(folder / "training", ignore_errors=True)
     modules = own_modules(config.backbone, config.score, config.attention.module)
     sweep = ["task=anomaly", *repeated(begun.command), f"seed={config.seed + 1},{config.seed + 2}"]

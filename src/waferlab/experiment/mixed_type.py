@@ -11,7 +11,8 @@ from waferlab.experiment.teachers import Teachers, dataset_tags
 from waferlab.models.files import save_model
 from waferlab.progress import say
 from waferlab.tasks.classification import evaluate_baselines, evaluate_model
-from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER
+from waferlab.tracking.mlflow_model import keep_model
+from waferlab.tracking.run import EXPERIMENT, MODEL_FILE
 
 
 def run(config: MixedTypeConfig, command: str) -> Outcome:
@@ -62,7 +63,7 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
             if teacher is not None and (answers is not None or config.labelled < 1):
                 answers = answers or teachers.answers(teacher, config.trainer.augment)
                 record_teaching(opened, answers.train[0].numpy(), dataset)
-        opened.file(file, MODEL_FOLDER)
+        keep_model(opened, model, file, judged.maps[:1] if config.test else None, folder)
         shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(
         run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts,

@@ -31,7 +31,7 @@ from waferlab.tasks.mixed_type import MixedType
 from waferlab.tasks.task import Task, optimizer_and_schedule
 from waferlab.tracking.logger import RunLogger
 from waferlab.tracking.run import Run
-from waferlab.tracking.tracker import Tracker
+from waferlab.tracking.tracker import REGISTERED, Tracker
 
 
 @dataclass(frozen=True)
@@ -224,13 +224,18 @@ class TrainedModel(Schema):
 
 
 def model_reference(reference: str, tracker: Tracker) -> Path:
-    """The file that ``weights=`` or ``model=`` means: a path, or the model of an MLflow run."""
+    """The file that ``weights=`` or ``model=`` means: a path, the model of an MLflow run, or a registered one."""
     path = Path(reference)
     if path.exists():
         return path
+    if reference.startswith(REGISTERED):
+        return tracker.model_file(tracker.registered(reference))
     if len(reference) == 32 and all(letter in "0123456789abcdef" for letter in reference):
         return tracker.model_file(reference)
-    raise WaferlabError(f"'{reference}' is neither a file that exists nor the id of an MLflow run")
+    raise WaferlabError(
+        f"'{reference}' is neither a file that exists, nor the id of an MLflow run, nor a registered model "
+        f"({REGISTERED}NAME@ALIAS)"
+    )
 
 
 def require_match(model: Classifier | Detector, dataset: Dataset, what: str) -> None:

@@ -70,6 +70,10 @@ class Run:
         """Keep a file with the run; it has to stay where it is until the run has ended."""
         self.write(lambda client, run: client.log_artifact(run, str(path), folder))
 
+    def folder(self, path: Path, name: str) -> None:
+        """Keep a folder's files with the run, under this name; they have to stay until the run has ended."""
+        self.write(lambda client, run: client.log_artifacts(run, str(path), name))
+
     def figures(self, paths: Iterable[Path]) -> None:
         """Keep figures with the run."""
         for path in paths:

@@ -37,6 +37,8 @@ from waferlab.tracking.run import (
 
 #: Tags of a run that was kept in the store instead of a server's: which server, and which of its runs it goes on with.
 UNSENT, GOES_ON = "unsent", "unsent.run"
+#: What references to registered models begin with.
+REGISTERED = "models:/"
 #: How long a server may take for an answer, in seconds, and how often it is asked again; MLflow would wait for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
@@ -61,6 +63,7 @@ class Tracker:
         store.mkdir(parents=True, exist_ok=True)
         for chatty in ("mlflow", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # pip is missing, and not missed
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises
         for key, value in {**_PATIENCE, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}.items():
             os.environ.setdefault(key, value)
@@ -217,6 +220,39 @@ class Tracker:
             return fetched
         except (MlflowException, OSError) as error:
             raise WaferlabError(f"run {run_id} at {self.uri} is unknown, or it kept no model ({error})") from error
+
+    def register(self, run_id: str, name: str, alias: str | None) -> int:
+        """Make the model of a run the next version of a registered model, and let an alias mean it; its number.
+
+        Raises:
+            WaferlabError: there is no such run, it kept no MLflow model, or MLflow refuses the name.
+        """
+        with self._answering():
+            kept = {file.path for file in self.client.list_artifacts(run_id, MODEL_FOLDER)}
+            if f"{MODEL_FOLDER}/MLmodel" not in kept:
+                raise WaferlabError(f"run {run_id} kept no MLflow model; experiments that measure on the test part do")
+            with suppress(MlflowException):  # it is there already
+                self.client.create_registered_model(name)
+            source = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
+            made = self.client.create_model_version(name, source, run_id)
+            if alias is not None:
+                self.client.set_registered_model_alias(name, alias, str(made.version))
+        return int(made.version)
+
+    def registered(self, reference: str) -> str:
+        """The run of a registered model's version, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+
+        Raises:
+            WaferlabError: there is none.
+        """
+        name, at, alias = reference.removeprefix(REGISTERED).partition("@")
+        try:
+            if at:
+                return str(self.client.get_model_version_by_alias(name, alias).run_id)
+            name, _, number = name.partition("/")
+            return str(self.client.get_model_version(name, number).run_id)
+        except MlflowException as error:
+            raise WaferlabError(f"{reference} is no registered model at {self.uri}: {reason(error)}") from error
 
     def interrupted_config(self, run_id: str) -> str:
         """The stored configuration, as JSON, of a run that can be resumed.
