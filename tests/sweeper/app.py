@@ -6,6 +6,7 @@ What a second start may change stands in the environment.
 import os
 import signal
 import time
+import weakref
 from pathlib import Path
 
 import hydra
@@ -29,12 +30,22 @@ DEFAULTS = {
 }
 
 
+class Maps:
+    """What stands for the data of a job."""
+
+
+MAPS: list[weakref.ref[Maps]] = []
+
+
 @hydra.main(version_base="1.3", config_path=None, config_name="app")
 def main(config: DictConfig) -> object:
     """(x - 2)² + y, epoch by epoch where there are some."""
     with Path(config.log).open("a") as log:
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
         log.write(f"{os.getpid()} {time.time()} {config.x} {config.y} {config.kind} {gpu}\n")
+    assert all(earlier() is None for earlier in MAPS), "an earlier job's maps are still in memory"
+    maps = Maps()
+    MAPS.append(weakref.ref(maps))
     if config.x < config.fail_below:
         raise ValueError(f"{config.x} is too small")
     time.sleep(5 if config.x == config.slow else float(os.environ.get("APP_SECONDS", config.seconds)))

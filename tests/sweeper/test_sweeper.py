@@ -81,6 +81,12 @@ class TestOneProcess:
         assert "ValueError: -3 is too small" in said
         assert "ValueError: -3 is too small" in study().trials[0].user_attrs["sweeper:error"]
 
+    def test_what_a_failed_trial_had_in_memory_is_freed(self) -> None:
+        sweep("x=-1,-2,-3", "fail_below=0", "hydra/sweeper/sampler=grid")
+        errors = [trial.user_attrs["sweeper:error"] for trial in study().trials]
+        assert len(errors) == 3
+        assert all("too small" in error for error in errors), errors[-1]
+
     def test_the_limit_of_failures_is_the_studys(self) -> None:
         given = ("x=-3,-4,-5,1", "fail_below=0", "hydra/sweeper/sampler=grid", "hydra.sweeper.max_failures=1")
         for _ in range(2):

@@ -108,6 +108,7 @@ class Work:
                 returned = launcher.launch([job.overrides for job in jobs], initial_job_idx=jobs[0].trial.number)
             for job, result in zip(jobs, returned, strict=True):
                 self._tell(job, result)
+                _let_go(result._return_value)
             batches.append(returned)
         self._conclude()
         if not batches:
@@ -276,3 +277,10 @@ def _take_folder(folder: Path, name: str, config: DictConfig) -> None:
     partial = folder / f".multirun.{os.getpid()}"
     OmegaConf.save(config, partial)
     partial.replace(file)
+
+
+def _let_go(returned: object) -> None:
+    """Free what the frames of a job's error keep alive: all that the job had in memory."""
+    while isinstance(returned, BaseException):
+        traceback.clear_frames(returned.__traceback__)
+        returned = returned.__cause__ or returned.__context__

@@ -1,11 +1,13 @@
 """``waferlab train``: one experiment, from a composed configuration to a table, figures and an MLflow run."""
 
+import gc
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from waferlab.config import ExperimentConfig, experiment_config
@@ -24,7 +26,10 @@ _BESIDE_RESUME = re.compile(r"(resume|store|tracking|tracking\.uri|hydra\..+)=")
 
 def run(composed: DictConfig) -> Mapping[str, float]:
     """Train as composed on the command line, and print what came out; a sweep judges it by what is returned."""
-    outcome = _train(composed, HydraConfig.get().overrides.task)
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        gc.collect()  # Lightning's cycles keep the maps of each earlier job, and Python would come by too late
+    outcome = _train(composed, hydra.overrides.task)
     print_outcome(outcome)
     return outcome.objectives
 
