@@ -28,7 +28,7 @@ ORDER = (
     {"data"},
     {"config"},
     {"schema", "conf_folder", "progress", "whole_file"},
-    {"wafer"},
+    {"wafer", "processes"},
     {"errors"},
 )
 ROW = {part: row for row, parts in enumerate(ORDER) for part in parts}

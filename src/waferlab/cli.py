@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from waferlab import processes
 from waferlab.conf_folder import config_folder
 from waferlab.errors import ConfigError, Interrupted, WaferlabError
 
@@ -47,7 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 success; 1 a fault that the message explains; 2 a wrong command or configuration; 128 + n ended by signal n.
     """
-    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if not processes.is_leader():
+        return processes.assist(importing="waferlab.tasks.fit")
+    with processes.leading():
+        return _main((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+
+
+def _main(arguments: list[str]) -> int:
+    command, *rest = arguments
     if command in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
         print(USAGE.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())))
@@ -57,8 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"waferlab {version('waferlab')}")
         return 0
-    if command not in COMMANDS:
-        return _fail(f"there is no command '{command}'; the commands are {', '.join(COMMANDS)}", 2)
+    if wrong := _refused(command, rest):
+        return _fail(wrong, 2)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     sys.unraisablehook = _lost
@@ -72,6 +80,15 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return 0
+
+
+def _refused(command: str, overrides: list[str]) -> str:
+    """Why there is nothing to do; empty where there is."""
+    if command not in COMMANDS:
+        return f"there is no command '{command}'; the commands are {', '.join(COMMANDS)}"
+    if processes.count() > 1 and (command != "train" or {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(overrides)):
+        return "torchrun is for one training; a sweep has hydra.sweeper.workers=…, and nothing else uses processes"
+    return ""
 
 
 def _compose_and_run(command: str, overrides: list[str]) -> None:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from waferlab import processes
+
 
 class Bar:
     """One running piece of work; made by `progress`."""
@@ -50,21 +52,26 @@ def _brief(done: float) -> str:
 
 def say(what: str) -> None:
     """Say on standard error what begins now."""
-    Console(stderr=True).print(f"{what} …", soft_wrap=True, highlight=False)
+    _console().print(f"{what} …", soft_wrap=True, highlight=False)
 
 
 def note(what: str) -> None:
     """Say on standard error what a person should know but need not act upon."""
-    Console(stderr=True).print(f"note: {what}", soft_wrap=True, highlight=False)
+    _console().print(f"note: {what}", soft_wrap=True, highlight=False)
 
 
 @contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Show the progress of `total` steps, `done` of which were made before, on standard error."""
-    console = Console(stderr=True)
+    console = _console()
     if not console.is_terminal:
         yield Bar(title, total, done, None, console)
         return
     columns = (TextColumn("{task.description}"), BarColumn(20), _Done(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as live:
         yield Bar(title, total, done, live, console)
+
+
+def _console() -> Console:
+    """Standard error; of several processes that train together, only one speaks."""
+    return Console(stderr=True, quiet=not processes.is_leader())

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from waferlab import processes
 from waferlab.config import ExperimentConfig, experiment_config
 from waferlab.errors import ConfigError
 from waferlab.experiment import anomaly, mixed_type
@@ -35,7 +36,13 @@ def run(composed: DictConfig) -> Mapping[str, float]:
 
 
 def train_overrides(overrides: Sequence[str]) -> Outcome:
-    """Run one experiment from Python, as ``waferlab train OVERRIDES`` would."""
+    """Run one experiment from Python, as ``waferlab train OVERRIDES`` would.
+
+    Raises:
+        ConfigError: torchrun has started several processes, of which only the command knows who leads.
+    """
+    if processes.count() > 1:
+        raise ConfigError("under torchrun, give it the command: torchrun … -m waferlab.cli train …")
     return _train(compose_overrides("train", overrides), overrides)
 
 

@@ -23,14 +23,19 @@ def disagreements(student: Sequence[Tensor], targets: Sequence[Tensor], distance
     return [(compared(one) - compared(other)).square().sum(1) / 2 for one, other in pairs]
 
 
-def diversity(levels: Sequence[Tensor], distance: Distance) -> Tensor:
+def diversity(
+    levels: Sequence[Tensor], distance: Distance, mean: Callable[[Tensor], Tensor] = lambda maps: maps.mean(0)
+) -> Tensor:
     """How much the features of each level vary from map to map.
 
     The mean over positions of the squared distance from their mean over maps: 0 where all maps give the same, as after
     a collapse. There must be two maps at least.
+
+    Args:
+        mean: over the maps of a batch, (B, …) to (…): where these are a share of them, it is told how.
     """
-    return torch.stack([_variance(_COMPARED[distance](level)) for level in levels])
+    return torch.stack([_variance(_COMPARED[distance](level), mean) for level in levels])
 
 
-def _variance(features: Tensor) -> Tensor:
-    return (features - features.mean(0, keepdim=True)).square().sum(1).mean()
+def _variance(features: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+    return mean((features - mean(features)).square().sum(1)).mean()

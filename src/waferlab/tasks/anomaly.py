@@ -13,6 +13,7 @@ from waferlab.models.detector import Detector
 from waferlab.models.disagreement import disagreements, diversity
 from waferlab.models.reference import Reference
 from waferlab.tasks.detection import anomaly_metrics
+from waferlab.tasks.shares import Share
 from waferlab.tasks.task import Task
 
 #: Of the diversity of the teacher's features; below it, the targets say next to nothing.
@@ -75,23 +76,31 @@ class Anomaly(Task):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one batch."""
+        share = Share(len(batch.maps))
+        with share.together():
+            cached = None if batch.teacher is None else share.of(batch.teacher)
+            return self.noted(self._loss(share, share.of(batch.maps), cached))
+
+    def _loss(self, share: Share, maps: Tensor, cached: Tensor | None) -> Tensor:
+        """Of the whole batch, by this process's share of its maps, and of the teacher's features of them."""
         model, is_first, learns = self.model, self._pretrains, self._trains_attention
-        features = model.features(batch.maps, batch.teacher)
+        features = model.features(maps, cached)
         with torch.set_grad_enabled(learns):
             targets = model.targets(features)
-        loss = batch.maps.new_zeros((), dtype=torch.float32)
+        loss = maps.new_zeros((), dtype=torch.float32)
         if not is_first:
-            loss = loss + self.loss(disagreements(model.student(batch.maps), targets, model.distance))
+            student = disagreements(model.student(maps), targets, model.distance)
+            loss = loss + self.loss([share.whole(level) for level in student])
         if learns:
-            kept = [level.mean() for level in disagreements(targets, features, model.distance)]
+            kept = [share.whole(level).mean() for level in disagreements(targets, features, model.distance)]
             loss = loss + (1.0 if is_first else self.attention.fidelity) * torch.stack(kept).sum()
-            if len(batch.maps) > 1:
-                self._watch(targets, features)
-        return self.noted(loss)
+            if share.count > 1:
+                self._watch(share, targets, features)
+        return loss
 
     @torch.no_grad()
-    def _watch(self, targets: list[Tensor], features: list[Tensor]) -> None:
-        left, before = (diversity(levels, self.model.distance) for levels in (targets, features))
+    def _watch(self, share: Share, targets: list[Tensor], features: list[Tensor]) -> None:
+        left, before = (diversity(levels, self.model.distance, share.mean) for levels in (targets, features))
         self.diversity.append(left / before.clamp_min(torch.finfo(torch.float32).tiny))
 
     def on_train_epoch_end(self) -> None:
@@ -116,7 +125,8 @@ class Anomaly(Task):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Keep the levels' disagreements; metrics are exact, over all maps at once."""
-        self.levels.append([level.float().cpu() for level in self.model(batch.maps)])
+        share = Share(len(batch.maps))
+        self.levels.append([share.whole(level.float()).cpu() for level in self.model(share.of(batch.maps))])
         self.maps.append(batch.maps.cpu())
 
     def on_validation_epoch_end(self) -> None:

@@ -82,7 +82,9 @@ class Epochs(Checkpoint):
             self.best_metrics = {name: float(metrics[name]) for name in metrics if name.startswith("val/")}
         saved = self.last.with_name("saving.ckpt")
         try:
-            trainer.save_checkpoint(saved, weights_only=False)
+            trainer.save_checkpoint(saved, weights_only=False)  # of all processes, by the first one
+            if not trainer.is_global_zero:
+                return
             if is_best:
                 link = self.best.with_name("linking.ckpt")
                 link.unlink(missing_ok=True)
@@ -92,7 +94,8 @@ class Epochs(Checkpoint):
         except OSError as error:
             raise WaferlabError(f"{saved.parent}: an epoch can't be saved there: {error.strerror or error}") from error
         finally:
-            saved.unlink(missing_ok=True)
+            if trainer.is_global_zero:
+                saved.unlink(missing_ok=True)
         shown = {name: metrics[name] for name in ("train/loss", self.monitor) if name in metrics}
         self.bar.reach(trainer.current_epoch + 1, "  ".join(f"{name} {value:.4f}" for name, value in shown.items()))
 

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from waferlab import processes
 from waferlab.config import TrainerConfig
 from waferlab.data.batches import Batches
 from waferlab.errors import ConfigError
@@ -60,16 +61,31 @@ class Watched(Callback):
             self.watch(trainer.current_epoch, {name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
+class OwnSignals(Callback):
+    """Keeps the program's answer to SIGTERM: Lightning's has processes talk, some of which may have ended."""
+
+    def __init__(self) -> None:
+        self.answer = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Called by Lightning after it has put its own answer."""
+        signal.signal(signal.SIGTERM, self.answer)
+
+
 def device_of(trainer: TrainerConfig) -> torch.device:
     """Where a training keeps its maps and its model.
 
     Raises:
-        ConfigError: a GPU is asked for, and there is none.
+        ConfigError: a GPU is asked for, and there is none, or fewer than processes.
     """
     found = torch.cuda.is_available()
     if trainer.accelerator == "gpu" and not found:
         raise ConfigError("accelerator=gpu, but torch sees no GPU here; leave it at auto, or install another torch")
-    return torch.device("cuda" if found and trainer.accelerator != "cpu" else "cpu")
+    if not found or trainer.accelerator == "cpu":
+        return torch.device("cpu")
+    if (wanted := processes.count_here()) > (gpus := torch.cuda.device_count()):
+        raise ConfigError(f"torchrun started {wanted} processes here, where torch sees {gpus} GPUs: one process a GPU")
+    return torch.device("cuda")
 
 
 def fit(
@@ -93,8 +109,27 @@ def fit(
         WaferlabError: the loss is not finite, or the checkpoint can't be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    done = epochs_in(folder / LAST)
+    with processes.everywhere(_fit, task, train, val, config, folder, title, done):
+        epochs, trained = _fit(task, train, val, config, folder, title, done, logger, watch)
+    task.load_state_dict(weights_in(epochs.best))
+    return Fitted(trained, epochs.best_score, epochs.best_metrics)
+
+
+def _fit(
+    task: Task,
+    train: Batches,
+    val: Batches,
+    config: TrainerConfig,
+    folder: Path,
+    title: str,
+    done: int,
+    logger: Logger | None = None,
+    watch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> tuple[Epochs, int]:
+    """What every process does of a training: its epochs, and how many there are now; only the first one logs."""
     _quiet()
-    every, done = config.validate_every, epochs_in(folder / LAST)
+    every = config.validate_every
     with progress(title, config.max_epochs, done) as bar:
         epochs = Epochs(folder, task.monitor, every, bar)
         callbacks: list[Callback] = [epochs, *([Watched(watch)] if watch else [])]
@@ -102,16 +137,21 @@ def fit(
             callbacks.append(WeightAveraging(multi_avg_fn=_warmed_average(config.ema_decay)))
         if config.early_stopping is not None:
             callbacks.append(Patience(task.monitor, mode="max", patience=-(-config.early_stopping // every)))
+        if processes.count() > 1:
+            callbacks.append(OwnSignals())
         trainer = pl.Trainer(
             max_epochs=config.max_epochs,
             accelerator=config.accelerator,
             deterministic="warn" if device_of(config).type == "cuda" else None,
-            devices=1,
+            devices=processes.count_here(),
+            num_nodes=processes.count() // processes.count_here(),
+            strategy="auto" if processes.count() == 1 else "ddp_find_unused_parameters_true",  # of pretraining epochs
+            use_distributed_sampler=False,
             precision=config.precision,
             gradient_clip_val=config.gradient_clip,
             check_val_every_n_epoch=every,
             callbacks=callbacks,
-            logger=logger,
+            logger=logger or False,
             default_root_dir=folder,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -119,8 +159,7 @@ def fit(
         )
         with _ctrl_c_as_python_has_it():
             trainer.fit(task, train, val, ckpt_path=epochs.last if done else None, weights_only=True)
-    task.load_state_dict(weights_in(epochs.best))
-    return Fitted(trainer.current_epoch, epochs.best_score, epochs.best_metrics)
+    return epochs, trainer.current_epoch
 
 
 @contextmanager
@@ -150,3 +189,4 @@ def _quiet() -> None:
     for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.signal_connector"):
         logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # DDP, on 1x1 convolutions

@@ -10,6 +10,7 @@ from waferlab.data.batches import Batch
 from waferlab.distillation.losses import Distillation
 from waferlab.metrics.multilabel import headline_metrics
 from waferlab.models.classifier import Classifier
+from waferlab.tasks.shares import Share
 from waferlab.tasks.task import Task
 
 
@@ -39,11 +40,17 @@ class MixedType(Task):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one batch."""
-        return self.noted(self.loss(self.model(batch.maps).float(), batch))
+        return self.noted(self.loss(self._logits(batch.maps), batch))
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Keep the logits; metrics are exact, over all maps at once."""
-        self.outputs.append(self.model(batch.maps).float().cpu())
+        self.outputs.append(self._logits(batch.maps).cpu())
+
+    def _logits(self, maps: Tensor) -> Tensor:
+        """Of all maps (B, H, W), of which this process computes its share."""
+        share = Share(len(maps))
+        with share.together():
+            return share.whole(self.model(share.of(maps)).float())
 
     def on_validation_epoch_end(self) -> None:
         """Log agreement with the teacher, where there is one, and with the labels."""
