@@ -21,8 +21,8 @@ install: ## make the environment .venv if it is missing or stale
 run: install ## waferlab train: a teacher and a student on simulated wafers
 	$(BIN)/waferlab train $(ARGS)
 
-test: install ## the tests
-	$(BIN)/pytest $(ARGS)
+test: install ## the tests, on all processors
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 lint: install ## style and common mistakes (ruff)
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from waferlab.data.simulator import load
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.outcome import Outcome
 from waferlab.tasks.anomaly import Anomaly
-from waferlab.tracking.run import default_uri
+from waferlab.tracking.tracker import default_uri
 
 DATA = ("dataset.maps=300", "dataset.fractions=[0.6,0.2,0.2]")
 SMALL = (

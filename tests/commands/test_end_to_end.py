@@ -12,7 +12,7 @@ from waferlab.cli import main
 from waferlab.data.simulator import load
 from waferlab.errors import WaferlabError
 from waferlab.experiment.outcome import Outcome
-from waferlab.tracking.run import default_uri
+from waferlab.tracking.tracker import default_uri
 
 TINY = (
     "dataset.maps=240",

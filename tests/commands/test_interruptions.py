@@ -17,7 +17,7 @@ from mlflow.entities import Run
 
 import waferlab
 from waferlab.errors import WaferlabError
-from waferlab.tracking.run import default_uri
+from waferlab.tracking.tracker import default_uri
 
 TINY = ("dataset.maps=240", "student=net2", "backbone=timm", "backbone.name=test_resnet")
 LONG_STUDENT = ("teacher.trainer.max_epochs=1", "trainer.max_epochs=40", "trainer.ema_decay=0.9")

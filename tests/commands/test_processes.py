@@ -14,7 +14,7 @@ from mlflow.entities import Run
 import waferlab
 from waferlab.cli import main
 from waferlab.errors import ConfigError
-from waferlab.tracking.run import default_uri
+from waferlab.tracking.tracker import default_uri
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 #: Four batches of 33 maps, of which two processes get 16 and 17, and one that is smaller; nothing is drawn at the end.
@@ -124,21 +124,13 @@ def test_interrupted_by_ctrl_c_they_end_together_and_go_on_together(tmp_path: Pa
     assert history(two) == pytest.approx(history(one), rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (("distillation._target_=faulty.Faulty",), "process 1: this host has no room"),
-        (("optimizer=sgd", "optimizer.lr=1e38"), "the training loss became "),
-    ],
-    ids=["of one process", "of all processes"],
-)
-def test_a_fault_ends_all_with_one_message(overrides: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_a_fault_in_one_process_ends_all_with_one_message(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
-    tiny = ("dataset.maps=160", "student=net2", "distillation=supervised", "trainer.gradient_clip=null")
-    code, _, error = ended(started(tmp_path, *tiny, "trainer.batch_size=16", *overrides))
+    tiny = ("dataset.maps=160", "student=net2", "distillation=supervised", "distillation._target_=faulty.Faulty")
+    code, _, error = ended(started(tmp_path, *tiny))
     assert code == 1
     (said,) = [line for line in error.splitlines() if line.startswith("waferlab: ")]
-    assert said.startswith(f"waferlab: {message}")
+    assert said.startswith("waferlab: process 1: this host has no room")
     assert runs(tmp_path)["experiment"].info.status == "FAILED"
 
 

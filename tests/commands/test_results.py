@@ -11,7 +11,7 @@ from waferlab.cli import main
 from waferlab.data.simulator import load
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.outcome import typed
-from waferlab.tracking.run import default_uri
+from waferlab.tracking.tracker import default_uri
 
 SMALL = ("distillation=supervised", "trainer.max_epochs=1")
 ANOMALY = (

@@ -7,7 +7,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from waferlab.cli import main
-from waferlab.tracking.run import EXPERIMENT, SWEEP, TEACHER, default_uri
+from waferlab.tracking.run import EXPERIMENT, SWEEP, TEACHER
+from waferlab.tracking.tracker import default_uri
 
 TINY = ("dataset.maps=300", "teacher.trainer.max_epochs=1", "student=net2", "backbone=compact", "backbone.width=8")
 SEARCH = ("-m", "sweep=optuna", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "hydra.sweeper.seed=0")
