@@ -8,11 +8,13 @@ from mlflow_pages import Sweep, SweepPages, opened, served
 #: MLflow's assistant has a button on every page; beside an artifact stands where it lies on this machine.
 _HIDE = "[data-assistant-ui], [title^='file:'] {visibility: hidden}"
 
+_SETTLED = 4000  # milliseconds: until what stands around it is there too
+
 
 def main(store: Path, folder: Path) -> None:
     """Write the pictures into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with served(store) as address, opened(width=1240, height=640) as page:
+    with served(store) as address, opened(width=1240, height=740) as page:
         pages = SweepPages(page, address, Sweep.read(store))
         shown = {
             "sweep_runs": pages.table,
@@ -24,7 +26,7 @@ def main(store: Path, folder: Path) -> None:
             show()
             page.add_style_tag(content=_HIDE)
             page.mouse.move(1, 1)
-            page.wait_for_load_state("networkidle")
+            page.wait_for_timeout(_SETTLED)
             page.locator("main").screenshot(path=folder / f"{name}.png", animations="disabled")
 
 
