@@ -5,10 +5,11 @@
 
 BIN := .venv/bin
 PYTHON ?= $(shell test -x $(BIN)/python && echo $(BIN)/python || echo python3)
+STORE ?= $(or $(WAFERLAB_STORE),store)
 TINY ?= dataset.maps=200 teacher.trainer.max_epochs=1 trainer.max_epochs=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format types wheel-test constraints
+.PHONY: help install run test lint format types wheel-test constraints screenshots
 
 help: ## list the targets
 	@sed -n 's/^#   //p' Makefile
@@ -37,6 +38,9 @@ types: install ## strict types (mypy)
 
 wheel-test: install ## build the wheel and use it in an empty environment elsewhere
 	tools/wheel_test.sh $(TINY)
+
+screenshots: install ## docs/images/ from the newest sweep in STORE; needs Chromium
+	$(BIN)/python tools/screenshots.py "$(STORE)" docs/images
 
 constraints: ## pin the newest versions that pyproject.toml allows (torch pins its own CUDA parts)
 	printf 'hatchling\n' | PATH="$(BIN):$$PATH" uv pip compile --quiet --universal --python-version 3.11 \

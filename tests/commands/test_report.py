@@ -1,20 +1,29 @@
 """The report of a study: which runs count, what the rows say, and that the same runs give the same bytes."""
 
+import base64
+import re
 from collections.abc import Mapping
+from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
+from waferlab.commands import markdown
 from waferlab.commands.report import _printed, run, write_report
+from waferlab.commands.report_page import page, write_page
+from waferlab.commands.sweep_report import write_sweeps
 from waferlab.config import MixedTypeConfig, TrackingConfig
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.compose import checked, compose_overrides
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
+from waferlab.tracking.figures import save
 from waferlab.tracking.study import NETWORKS, Row, Spread, read_study, rows
+from waferlab.tracking.sweeps import SweepRun, Trial
 from waferlab.tracking.tracker import Tracker
 
 DATA = {"dataset": "mixedwm38", "dataset.fingerprint": "0123456789abcdef", "dataset.split": "8 train, 1 val, 1 test"}
@@ -185,7 +194,111 @@ class TestFiles:
         overrides = ["study=small", f"store={store}", f"tracking.experiment={experiment}", f"output={tmp_path}"]
         run(compose_overrides("report", overrides))
         assert (tmp_path / "results.md").is_file()
+        assert "<td>net1</td>" in (tmp_path / "report.html").read_text()
         assert "90.00" in capsys.readouterr().out
+
+
+class Seen(HTMLParser):
+    """What a browser would make of a page: its elements and their attributes, and its words."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+#: Names that Markdown or HTML would make something of.
+STRANGE = (
+    "<script>alert(1)</script>", "a|b", "*a*", "__a__", "_a_", "`a`", "``", "[a](https://example.org)",
+    "![a](https://example.org/a.png)", "<https://example.org>", "a\\|b", "&lt;b&gt;", "~~a~~", "x\n\n# y",
+    "a #", "'\">",
+)  # fmt: skip
+
+
+class TestPage:
+    def sweep(self, folder: Path, name: str = "search") -> SweepRun:
+        """One trial and a figure."""
+        drawn = save({"history": Figure(figsize=(2, 1))}, folder)
+        trial = Trial(0, {"student.width": "8"}, {"val/exact_match": 0.5})
+        return SweepRun(name, "val/exact_match", "waferlab train seed=1", {"complete": 1}, {}, [trial], drawn)
+
+    def written(self, tracker: Tracker, folder: Path) -> Path:
+        results = write_report("small", read_study(tracker, "small"), folder)
+        sweeps = write_sweeps("small", [self.sweep(folder / "from")], folder)
+        return write_page("small", [*results, *sweeps], folder)
+
+    def test_holds_results_and_sweeps_with_their_figures(self, tracker: Tracker, tmp_path: Path) -> None:
+        log(tracker, {"student": 0.9})
+        log(tracker, {"student": 0.8}, size=500, arm="net2")
+        seen = Seen(self.written(tracker, tmp_path).read_text())
+        for words in ("Results of small", "Sweeps of small", "90.00", "val/exact_match", "waferlab train seed=1"):
+            assert words in seen.words
+        prefix = "data:image/png;base64,"
+        inside = [base64.b64decode(str(image["src"]).removeprefix(prefix)) for image in seen.all("img")]
+        assert inside == [(tmp_path / name).read_bytes() for name in ("accuracy_by_size.png", "search_history.png")]
+        assert [image["alt"] for image in seen.all("img")] == ["accuracy by size", "search history"]
+
+    def test_is_made_of_the_same_bytes_each_time(self, tracker: Tracker, tmp_path: Path) -> None:
+        log(tracker, {"student": 0.9, "teacher": 0.98})
+        one, two = (self.written(tracker, tmp_path / name).read_bytes() for name in ("one", "two"))
+        assert one == two
+
+    def test_loads_nothing_from_elsewhere_and_runs_nothing(self, tracker: Tracker, tmp_path: Path) -> None:
+        log(tracker, {"student": 0.9})
+        html = self.written(tracker, tmp_path).read_text()
+        seen = Seen(html)
+        assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in seen.elements}
+        sources = [value for _, attributes in seen.elements for name, value in attributes.items() if name == "src"]
+        assert all(str(source).startswith("data:") for source in sources)
+        assert not re.search(r"url\(|@import|https?:", html)
+        policy = next(meta for meta in seen.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+        assert str(policy["content"]).startswith("default-src 'none'")
+
+    def test_its_contents_lead_to_every_heading(self, tracker: Tracker, tmp_path: Path) -> None:
+        log(tracker, {"student": 0.9})
+        seen = Seen(self.written(tracker, tmp_path).read_text())
+        headings = [attributes["id"] for tag, attributes in seen.elements if tag in ("h1", "h2")]
+        assert [link["href"] for link in seen.all("a")] == [f"#{heading}" for heading in headings]
+        assert len(set(headings)) == 5  # results, their data, commands; sweeps, the sweep
+
+    @pytest.mark.parametrize("name", STRANGE)
+    def test_a_name_is_shown_as_it_was_written(self, name: str) -> None:
+        kept = " ".join(name.split())
+        for made in (
+            [markdown.text(name)],
+            ["# " + markdown.text(name)],
+            ["- of: " + markdown.text(name)],
+            ["said: " + markdown.code(name)],
+            markdown.table(["a", "b"], [[markdown.text(name), "1"]]),
+        ):
+            seen = Seen(page("small", ["\n".join(made)], {}).partition("<main>")[2])
+            assert kept in seen.words
+            assert not {"script", "img", "em", "strong", "a", "s"} & {tag for tag, _ in seen.elements}
+        block = Seen(page("small", ["\n".join(markdown.code_block([name, "```", "end"]))], {}).partition("<main>")[2])
+        assert block.words.strip() == f"{name}\n```\nend"
+
+    def test_an_image_that_is_no_figure_of_the_report_is_left_out(self) -> None:
+        seen = Seen(page("small", ["![far](https://example.org/a.png) ![near](../b.png)"], {"a.png": b"a"}))
+        assert not seen.all("img")
+        assert "far near" in seen.words
+
+    def test_figures_of_a_sweep_with_a_strange_name_lie_beside_it(self, tmp_path: Path) -> None:
+        sweep = self.sweep(tmp_path / "from", name="../a b/<c>")
+        written = write_sweeps("small", [sweep], tmp_path / "out")
+        assert {path.parent for path in written} == {tmp_path / "out"}
+        seen = Seen(write_page("small", written, tmp_path / "out").read_text())
+        assert len(seen.all("img")) == 1
+        assert "../a b/<c>" in seen.words
 
 
 class TestDetectors:

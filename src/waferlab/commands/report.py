@@ -13,7 +13,9 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from waferlab.commands.sweep_report import sweep_sections
+from waferlab.commands import markdown
+from waferlab.commands.report_page import write_page
+from waferlab.commands.sweep_report import write_sweeps
 from waferlab.config import TrackingConfig
 from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
@@ -24,7 +26,7 @@ from waferlab.tracking.sweeps import read_sweeps
 from waferlab.tracking.tracker import Tracker
 from waferlab.whole_file import write_whole
 
-TABLE, SWEEPS = "results.md", "sweeps.md"
+RESULTS = "results.md"
 #: The metrics of a table, by what its rows are: classifiers, or detectors.
 CLASSIFIED: Final = {"exact_match": "exact match", "macro_f1": "macro F1"}
 DETECTED: Final = {
@@ -57,17 +59,16 @@ def run(composed: DictConfig) -> None:
     """Write the report as composed on the command line, and print its tables."""
     config = checked(ReportConfig, composed)
     console, tracker = Console(), Tracker(config.tracking, config.store)
-    if sweeps := read_sweeps(tracker, config.study):
-        lines, figures = sweep_sections(config.study, sweeps, config.output)
-        write_whole(config.output / SWEEPS, "\n".join(lines).encode())
-        for path in (config.output / SWEEPS, *figures):
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-        if not has_results(tracker, config.study):
-            return
-    runs = read_study(tracker, config.study)
-    for data, members in by_data(runs).items():
-        console.print(_printed(f"{config.study}, test maps of {_named(data)}", rows(members)))
-    for path in write_report(config.study, runs, config.output):
+    written, sweeps = [], read_sweeps(tracker, config.study)
+    if not sweeps or has_results(tracker, config.study):
+        runs = read_study(tracker, config.study)
+        for data, members in by_data(runs).items():
+            console.print(_printed(f"{config.study}, test maps of {_named(data)}", rows(members)))
+        written += write_report(config.study, runs, config.output)
+    if sweeps:
+        written += write_sweeps(config.study, sweeps, config.output)
+    written.append(write_page(config.study, written, config.output))
+    for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
@@ -75,16 +76,16 @@ def write_report(study: str, runs: Sequence[StudyRun], folder: Path) -> list[Pat
     """Write ``results.md`` and, where there are sizes to compare, its figure; return what was written."""
     tables = {_named(data): rows(members) for data, members in by_data(runs).items()}
     figures = save(_figures(tables), folder)
-    text = [f"# Results of {study}", "", f"Written by `waferlab report study={study}`. {EXPLANATION}", ""]
+    lines = [f"# Results of {markdown.text(study)}", ""]
+    lines += [f"Written by `waferlab report study={study}`. {EXPLANATION}", ""]
     for data, members in by_data(runs).items():
-        text += [*_section(data, members, tables[_named(data)]), ""]
-    text += [line for figure in figures for line in (f"![{figure.stem.replace('_', ' ')}]({figure.name})", "")]
-    text += _unseen(runs)
-    text += ["## Commands", "", *_commands(runs)]
-    folder.mkdir(parents=True, exist_ok=True)
-    table = folder / TABLE
-    table.write_text("\n".join(text) + "\n", encoding="utf-8")
-    return [table, *figures]
+        lines += [*_section(data, members, tables[_named(data)]), ""]
+    lines += [line for figure in figures for line in (markdown.image(figure), "")]
+    lines += _unseen(runs)
+    lines += ["## Commands", "", *_commands(runs)]
+    written = folder / RESULTS
+    write_whole(written, ("\n".join(lines) + "\n").encode())
+    return [written, *figures]
 
 
 def _figures(tables: Mapping[str, Sequence[Row]]) -> dict[str, Figure]:
@@ -107,7 +108,7 @@ def _metrics(table: Sequence[Row]) -> dict[str, str]:
 def _columns(table: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     """Heads, and what stands below them; claims only where there are some."""
     made: dict[str, Callable[[Row], str]] = {
-        "": lambda row: _text(row.name) + (f" ({row.views} views)" if row.views > 1 else ""),
+        "": lambda row: markdown.text(_spaced(row.name)) + (f" ({row.views} views)" if row.views > 1 else ""),
         "n": lambda row: "" if row.seeds is None else str(row.seeds),
     }
     for key, head in _metrics(table).items():
@@ -122,17 +123,16 @@ def _columns(table: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
 
 
 def _section(data: tuple[str, str], runs: Sequence[StudyRun], table: Sequence[Row]) -> list[str]:
-    lines = [f"## {data[0]}", ""]
     columns = _columns(table)
-    lines += ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
-    lines += ["| " + " | ".join(cell(row) for cell in columns.values()) + " |" for row in table]
+    lines = markdown.table(list(columns), ([cell(row) for cell in columns.values()] for row in table))
     facts = {
         "file": sorted({"; ".join(found) for run in runs if (found := _source(run.tags))}),
         "split": sorted({run.tags["dataset.split"] for run in runs if "dataset.split" in run.tags}),
         "fingerprint of maps, labels and split": [data[1]] if data[1] else [],
         "epochs": [f"{arm} {epochs}" for arm, epochs in _epochs(runs).items()],
     }
-    return [*lines, "", *(f"- {name}: {', '.join(values)}" for name, values in facts.items() if values)]
+    listed = [f"- {name}: {markdown.text(', '.join(values))}" for name, values in facts.items() if values]
+    return [f"## {markdown.text(data[0])}", "", *lines, "", *listed]
 
 
 def _unseen(runs: Sequence[StudyRun]) -> list[str]:
@@ -141,13 +141,13 @@ def _unseen(runs: Sequence[StudyRun]) -> list[str]:
     if not found:
         return []
     networks = [name for name in NETWORKS if any(name in scores for scores in found.values())]
-    lines = ["## Patterns never seen", "", "Image AUROC of normal wafers against those with this defect alone.", ""]
-    lines += ["| | " + " | ".join([*networks, "best trivial score"]) + " |", "|---|" + "---:|" * (len(networks) + 1)]
+    made = []
     for (data, defect), scores in found.items():
         best = max((name for name in scores if name not in NETWORKS), key=lambda name: scores[name].mean)
-        cells = [*(_spread(scores.get(name)) for name in networks), f"{_spread(scores[best])} ({_text(best)})"]
-        lines.append(f"| {defect} ({data}) | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        cells = [*(_spread(scores.get(name)) for name in networks), f"{_spread(scores[best])} ({_spaced(best)})"]
+        made.append([markdown.text(f"{defect} ({data})"), *cells])
+    lines = ["## Patterns never seen", "", "Image AUROC of normal wafers against those with this defect alone.", ""]
+    return [*lines, *markdown.table(["", *networks, "best trivial score"], made), ""]
 
 
 def _source(tags: Mapping[str, str]) -> list[str]:
@@ -166,15 +166,12 @@ def _epochs(runs: Sequence[StudyRun]) -> dict[str, str]:
 
 
 def _commands(runs: Sequence[StudyRun]) -> list[str]:
-    lines = [
-        "Without the overrides that only say where things lie (`store`, `dataset.path`, `tracking.uri`).",
-        "",
-        "```",
-    ]
+    lines = []
     for run in runs:
         words = [word for word in shlex.split(run.command or "not recorded") if not _PLACES.match(word)]
         lines.append(f"{shlex.join(words)}  # {run.arm}, seed {run.seed}")
-    return [*lines, "```"]
+    without = "Without the overrides that only say where things lie (`store`, `dataset.path`, `tracking.uri`)."
+    return [without, "", *markdown.code_block(lines)]
 
 
 def _printed(title: str, table: Sequence[Row]) -> Table:
@@ -200,7 +197,7 @@ def _spread(share: Spread | None) -> str:
     return mean if share.deviation is None else f"{mean} ± {100 * share.deviation:.2f}"
 
 
-def _text(name: str) -> str:
+def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 

@@ -1,12 +1,16 @@
 """The part of a report that is about sweeps: what they found, and what mattered."""
 
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from waferlab.commands import markdown
 from waferlab.tracking.sweeps import SweepRun
+from waferlab.whole_file import write_whole
 
+SWEEPS = "sweeps.md"
 BEST: Final = 10
 EXPLANATION = (
     "Values are of the validation part, in percent; trials do not touch the test part. Importance: a parameter's "
@@ -14,27 +18,30 @@ EXPLANATION = (
 )
 
 
-def sweep_sections(study: str, sweeps: Sequence[SweepRun], folder: Path) -> tuple[list[str], list[Path]]:
-    """A section for each sweep, and the figures that were copied beside it."""
-    lines, copied = [f"# Sweeps of {study}", "", f"Written by `waferlab report study={study}`. {EXPLANATION}", ""], []
+def write_sweeps(study: str, sweeps: Sequence[SweepRun], folder: Path) -> list[Path]:
+    """Write ``sweeps.md`` with a section for each sweep, and its figures beside it; return what was written."""
+    lines = [f"# Sweeps of {markdown.text(study)}", "", f"Written by `waferlab report study={study}`. {EXPLANATION}"]
+    figures = []
+    folder.mkdir(parents=True, exist_ok=True)
     for sweep in sweeps:
-        lines += [f"## {sweep.name}", "", *_best(sweep), "", *_facts(sweep), ""]
+        lines += ["", f"## {markdown.text(sweep.name)}", "", *_best(sweep), "", *_facts(sweep)]
         for figure in sweep.figures:
-            folder.mkdir(parents=True, exist_ok=True)
-            place = folder / f"{sweep.name}_{figure.name}"
+            place = folder / re.sub(r"[^\w.-]+", "_", f"{sweep.name}_{figure.name}")
             shutil.copyfile(figure, place)
-            copied.append(place)
-            lines += [f"![{figure.stem.replace('_', ' ')}]({place.name})", ""]
-    return lines, copied
+            figures.append(place)
+            lines += ["", markdown.image(place)]
+    written = folder / SWEEPS
+    write_whole(written, ("\n".join(lines) + "\n").encode())
+    return [written, *figures]
 
 
-def _best(sweep: SweepRun) -> Iterable[str]:
+def _best(sweep: SweepRun) -> list[str]:
     keys = list(sweep.trials[0].chosen)
-    yield "| trial | " + " | ".join([*keys, sweep.objective]) + " |"
-    yield "|---|" + "---:|" * (len(keys) + 1)
+    rows = []
     for trial in sweep.trials[:BEST]:
-        cells = [*(_short(trial.chosen[key]) for key in keys), f"{100 * trial.metrics[sweep.objective]:.2f}"]
-        yield f"| {trial.number} | " + " | ".join(cells) + " |"
+        chosen = [markdown.text(_short(trial.chosen[key])) for key in keys]
+        rows.append([str(trial.number), *chosen, f"{100 * trial.metrics[sweep.objective]:.2f}"])
+    return markdown.table(["trial", *map(markdown.text, keys), sweep.objective], rows)
 
 
 def _facts(sweep: SweepRun) -> Iterable[str]:
@@ -45,7 +52,7 @@ def _facts(sweep: SweepRun) -> Iterable[str]:
     if sweep.importance:
         shares = sorted(sweep.importance.items(), key=lambda item: -item[1])
         yield "- importance: " + ", ".join(f"{key} {share:.2f}" for key, share in shares)
-    yield f"- the best one again: `{sweep.best_command}`"
+    yield f"- the best one again: {markdown.code(sweep.best_command)}"
 
 
 def _short(value: str) -> str:

@@ -22,6 +22,7 @@ from waferlab.experiment.outcome import (
     repeated,
     told_how_to_go_on,
 )
+from waferlab.experiment.sweep import run_name
 from waferlab.experiment.teachers import Teachers, dataset_tags, finished_teacher
 from waferlab.models.classifier import Classifier
 from waferlab.models.detector import Detector, build_detector
@@ -75,7 +76,7 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
         )
     tags = {**config.tracking.tags, "role": EXPERIMENT, "network": "detector", "mask": mask}
     with (
-        tracker.run(f"{dataset.name} anomaly", tags, config.resume) as opened,
+        tracker.run(run_name(f"{dataset.name} anomaly"), tags, config.resume) as opened,
         told_how_to_go_on(opened.id, command),
     ):
         folder = config.store / "runs" / opened.id

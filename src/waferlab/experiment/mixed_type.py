@@ -7,6 +7,7 @@ from waferlab.distillation.losses import Distillation
 from waferlab.experiment.classification import COLUMNS, following, record, record_teaching
 from waferlab.experiment.networks import Place, begin, fit_classifier, make_model
 from waferlab.experiment.outcome import Outcome, own_modules, told_how_to_go_on
+from waferlab.experiment.sweep import run_name
 from waferlab.experiment.teachers import Teachers, dataset_tags
 from waferlab.models.files import save_model
 from waferlab.progress import say
@@ -28,7 +29,7 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
     student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None
     teachers = Teachers(config, dataset, tracker)
     network = "student" if config.student else "teacher"
-    name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}"
+    name = run_name(f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}")
     tags = {**config.tracking.tags, "role": EXPERIMENT, "network": network}
     with tracker.run(name, tags, config.resume) as opened, told_how_to_go_on(opened.id, command):
         folder = config.store / "runs" / opened.id

@@ -63,6 +63,12 @@ def trial_tags(tracker: Tracker, tags: Mapping[str, object]) -> dict[str, object
     return {"mlflow.parentRunId": tracker.sweep(name, tags), "sweep": name, "trial": trial.number}
 
 
+def run_name(otherwise: str) -> str:
+    """What an experiment's run is called: by its number in a sweep, whose runs would else be named alike."""
+    trial = current_trial()
+    return otherwise if trial is None else f"trial {trial.number}"
+
+
 def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]]) -> None:
     """Complete the sweep's own run: what its best trials came to, their commands, and figures of the search.
 

@@ -158,12 +158,15 @@ def _wrapped(name: str) -> str:
     return fill(name.replace("+", " + "), 34, subsequent_indent="    ", break_on_hyphens=False)
 
 
-def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write each figure as ``<name>.png`` into the folder, made if missing; return the files in the same order."""
+def save(figures: Mapping[str, Figure], folder: Path, whole: bool = False) -> list[Path]:
+    """Write each figure as ``<name>.png`` into the folder, made if missing; return the files in the same order.
+
+    With ``whole``, a picture is as large as what was drawn, for figures without a layout, whose long names stand out.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=DPI)
+        figure.savefig(path, dpi=DPI, bbox_inches="tight" if whole else None)
         paths.append(path)
     return paths

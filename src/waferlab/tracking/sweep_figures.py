@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import matplotlib
 import optuna
@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 from optuna.trial import TrialState
 
 from waferlab.tracking.figures import save
+
+#: A legend of more trials than this names none.
+_MOST_IN_LEGEND: Final = 10
 
 
 def sweep_figures(study: optuna.Study, names: Sequence[str], folder: Path) -> list[Path]:
@@ -42,7 +45,8 @@ def sweep_figures(study: optuna.Study, names: Sequence[str], folder: Path) -> li
     elif len(names) <= 3:
         made = {"pareto_front": lambda: draw.plot_pareto_front(study, target_names=list(names))}
     with _closed():
-        return save({name: figure for name, plot in made.items() if (figure := _drawn(plot)) is not None}, folder)
+        drawn = {name: figure for name, plot in made.items() if (figure := _drawn(plot)) is not None}
+        return save(drawn, folder, whole=True)
 
 
 @contextmanager
@@ -75,4 +79,6 @@ def _drawn(plot: Callable[[], Any]) -> Figure | None:
     first = axes.flat[0] if hasattr(axes, "flat") else axes
     figure: Figure = first.figure
     figure.set_size_inches(9, 5)
+    for legend in (found for axes in figure.axes if (found := axes.get_legend()) is not None):
+        legend.set_visible(len(legend.get_texts()) <= _MOST_IN_LEGEND)
     return figure
