@@ -26,7 +26,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 180  # seconds: the most that anything may take
 _NOTHING_ELSE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-_FEW_PROCESSES = {"MLFLOW_WORKERS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
+_UNTRACKED = {"DO_NOT_TRACK": "true"}
 _CLOSED = {"mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true", "mlflow.assistant.panelOpen_v1": "false"}
 _PLOTS = "() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.data ?? [])"
 
@@ -72,7 +72,7 @@ def served(store: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "waferlab.cli", "ui", f"store={store}", f"port={port}"]
     server = subprocess.Popen(
-        command, env=os.environ | _FEW_PROCESSES, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env=os.environ | _UNTRACKED, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + PATIENCE

@@ -22,8 +22,10 @@ from waferlab.experiment.compose import checked, compose_overrides
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
 from waferlab.tracking.figures import save
+from waferlab.tracking.run import TEACHING, Run
 from waferlab.tracking.study import NETWORKS, Row, Spread, read_study, rows
 from waferlab.tracking.sweeps import SweepRun, Trial
+from waferlab.tracking.teaching import read_teaching
 from waferlab.tracking.tracker import Tracker
 
 DATA = {"dataset": "mixedwm38", "dataset.fingerprint": "0123456789abcdef", "dataset.split": "8 train, 1 val, 1 test"}
@@ -299,6 +301,40 @@ class TestPage:
         seen = Seen(write_page("small", written, tmp_path / "out").read_text())
         assert len(seen.all("img")) == 1
         assert "../a b/<c>" in seen.words
+
+
+class TestFewLabels:
+    def write(self, tracker: Tracker, folder: Path) -> str:
+        """The report of a student whose teacher saw all labels, and of one whose teacher saw a tenth."""
+        for share, wrong in (("1", [0.3, 0.2, 0.1]), ("0.1", [0.4, 0.2, 0.2])):
+            marks = {"teacher.file": share, "dataset.fingerprint": share}
+            marks |= {} if share == "1" else {"dataset.labelled": share}
+            run_id = log(tracker, {"student": 0.9, "teacher": 0.8}, arm=f"unsupervised, labels {share}", **marks)
+            run = Run(tracker.client, run_id, tracker.uri)
+            run.metrics(
+                {
+                    f"{TEACHING}exact_match": 0.8,
+                    f"{TEACHING}prediction_entropy": 0.0123,
+                    f"{TEACHING}expected_calibration_error": 0.05,
+                }
+            )
+            for step, value in zip((25, 50, 75), wrong, strict=True):
+                curves = {"per_map": value, "per_bit": value / 10}
+                run.metrics({f"{TEACHING}pseudo_label_error/{name}": error for name, error in curves.items()}, step)
+        runs = read_study(tracker, "small")
+        return write_report("small", runs, folder, read_teaching(tracker, runs))[0].read_text()
+
+    def test_have_tables_of_their_own_and_a_figure_over_the_shares(self, tracker: Tracker, tmp_path: Path) -> None:
+        text = self.write(tracker, tmp_path)
+        assert "## mixedwm38\n" in text
+        assert "## mixedwm38, 10 % of the labels\n" in text
+        assert (tmp_path / "accuracy_by_labels.png").stat().st_size > 5000
+
+    def test_say_how_wrong_the_teachers_are_where_they_teach(self, tracker: Tracker, tmp_path: Path) -> None:
+        text = self.write(tracker, tmp_path)
+        assert "| mixedwm38, 100 % of the labels | 20.00 | 10.00 | 0.75 | 2.00 | 0.0123 | 5.00 |" in text
+        assert "| mixedwm38, 10 % of the labels | 20.00 | 20.00 | 0.5 | 2.00 | 0.0123 | 5.00 |" in text
+        assert "(pseudo_label_error.png)" in text
 
 
 class TestDetectors:

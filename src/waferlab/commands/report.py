@@ -16,13 +16,15 @@ from rich.table import Table
 from waferlab.commands import markdown
 from waferlab.commands.report_page import write_page
 from waferlab.commands.sweep_report import write_sweeps
+from waferlab.commands.teaching_report import named, teaching_section
 from waferlab.config import TrackingConfig
 from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
 from waferlab.tracking.figures import save
 from waferlab.tracking.study import NETWORKS, Row, Spread, StudyRun, by_data, has_results, read_study, rows, unseen
-from waferlab.tracking.study_figures import accuracy_by_size, auroc_by_arm
+from waferlab.tracking.study_figures import accuracy_by_labels, accuracy_by_size, auroc_by_arm, error_by_beta
 from waferlab.tracking.sweeps import read_sweeps
+from waferlab.tracking.teaching import Teaching, read_teaching
 from waferlab.tracking.tracker import Tracker
 from waferlab.whole_file import write_whole
 
@@ -64,7 +66,7 @@ def run(composed: DictConfig) -> None:
         runs = read_study(tracker, config.study)
         for data, members in by_data(runs).items():
             console.print(_printed(f"{config.study}, test maps of {_named(data)}", rows(members)))
-        written += write_report(config.study, runs, config.output)
+        written += write_report(config.study, runs, config.output, read_teaching(tracker, runs))
     if sweeps:
         written += write_sweeps(config.study, sweeps, config.output)
     written.append(write_page(config.study, written, config.output))
@@ -72,28 +74,35 @@ def run(composed: DictConfig) -> None:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
-def write_report(study: str, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write ``results.md`` and, where there are sizes to compare, its figure; return what was written."""
+def write_report(study: str, runs: Sequence[StudyRun], folder: Path, teachings: Sequence[Teaching] = ()) -> list[Path]:
+    """Write ``results.md`` and figures of what there is to compare; return what was written."""
     tables = {_named(data): rows(members) for data, members in by_data(runs).items()}
-    figures = save(_figures(tables), folder)
+    figures = save(_figures(tables, runs, teachings), folder)
     lines = [f"# Results of {markdown.text(study)}", ""]
     lines += [f"Written by `waferlab report study={study}`. {EXPLANATION}", ""]
     for data, members in by_data(runs).items():
         lines += [*_section(data, members, tables[_named(data)]), ""]
     lines += [line for figure in figures for line in (markdown.image(figure), "")]
-    lines += _unseen(runs)
+    lines += [*teaching_section(teachings), *_unseen(runs)]
     lines += ["## Commands", "", *_commands(runs)]
     written = folder / RESULTS
     write_whole(written, ("\n".join(lines) + "\n").encode())
     return [written, *figures]
 
 
-def _figures(tables: Mapping[str, Sequence[Row]]) -> dict[str, Figure]:
-    """What there is to compare: classifiers of several sizes, detectors by arm."""
+def _figures(
+    tables: Mapping[str, Sequence[Row]], runs: Sequence[StudyRun], teachings: Sequence[Teaching]
+) -> dict[str, Figure]:
+    """What there is to compare: classifiers of several sizes, or shares of labels, detectors by arm, teachers."""
     drawn = {}
+    if len({run.labelled for run in runs}) > 1:
+        drawn["accuracy_by_labels"] = accuracy_by_labels(runs)
+    if teachings:
+        drawn["pseudo_label_error"] = error_by_beta({named(one): one.wrong_maps for one in teachings})
     detected = {data: table for data, table in tables.items() if _metrics(table) == DETECTED}
     classified = {data: table for data, table in tables.items() if data not in detected}
-    if len({row.bytes for table in classified.values() for row in table if row.bytes is not None}) > 1:
+    sizes = {row.bytes for table in classified.values() for row in table if row.bytes is not None}
+    if len(sizes) > 1 and "accuracy_by_labels" not in drawn:
         drawn["accuracy_by_size"] = accuracy_by_size(classified)
     if any(len(table) > 1 for table in detected.values()):
         drawn["auroc_by_arm"] = auroc_by_arm(detected)

@@ -1,5 +1,6 @@
 """``waferlab ui``: the MLflow UI on the project's store."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from waferlab.errors import WaferlabError
 from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
 from waferlab.tracking.tracker import Tracker
+
+#: Several workers, and a server's jobs, take long to start, and one person gains nothing by them.
+_FOR_ONE_PERSON = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 class UiConfig(Schema):
@@ -34,8 +38,9 @@ def run(composed: DictConfig) -> None:
     page = f"#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"  # or it opens on traces
     print(f"MLflow UI on {tracker.uri}, Ctrl-C ends it; in some seconds at")
     print(f"http://{config.host}:{config.port}/{page}")
-    serve = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri]
-    server = subprocess.Popen([*serve, "--host", config.host, "--port", str(config.port)])
+    serve = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri, "--workers", "1"]
+    place = ["--host", config.host, "--port", str(config.port)]
+    server = subprocess.Popen([*serve, *place], env=_FOR_ONE_PERSON | os.environ)
     try:
         code = server.wait()
     finally:

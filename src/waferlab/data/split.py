@@ -102,7 +102,7 @@ def hide_labels(dataset: Dataset, labelled: float) -> Dataset:
     side = split_by_content(train, (labelled, 1 - labelled, 0), seed=0)
     split = dataset.split.copy()
     split[rows[side != 0]] = CODES[UNLABELLED]
-    return replace(dataset, split=split, facts=dataset.facts | {"labelled": f"{100 * labelled:g} % of train"})
+    return replace(dataset, split=split, facts=dataset.facts | {"labelled": f"{labelled:g}"})
 
 
 def _undisputed(keys: NDArray[np.bytes_], patterns: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -25,6 +25,10 @@ RECIPE_VERSION = 3
 _NO_RECIPE = {"model", "average_views", "training", "dataset"}
 
 
+#: What of an experiment's configuration its teacher depends on.
+_TEACHERS = ("backbone", "dataset", "labelled", "teacher", "withhold")
+
+
 @dataclass(frozen=True)
 class Teachers:
     """The teacher that a configuration and a data set determine."""
@@ -84,7 +88,7 @@ class Teachers:
         model = make_model(config.backbone, self.dataset, self.tracker, "backbone", config.teacher.seed)
         with self.tracker.run("teacher", {**config.tracking.tags, "role": TEACHER}, run_id) as run:
             if run_id is None:
-                run.parameters(config.plain())
+                run.parameters({key: value for key, value in config.plain().items() if key in _TEACHERS})
                 run.tags(dataset_tags(self.dataset))
                 folder.mkdir(parents=True, exist_ok=True)
                 begun.write_text(run.id)

@@ -38,6 +38,7 @@ class StudyRun:
         data: the test maps: name of the data set, with the mask where one was asked for, and the fingerprint, where the
             run recorded it.
         command: how to repeat it, or None where the run did not record it.
+        run_id: of the run.
         epochs: how long its network was trained, or None where the run does not know.
         tags, metrics: of the run; ``metrics["student"]["exact_match"]`` was logged as ``test/student/exact_match``.
     """
@@ -46,9 +47,15 @@ class StudyRun:
     seed: str
     data: tuple[str, str]
     command: str | None
+    run_id: str
     epochs: int | None
     tags: dict[str, str]
     metrics: dict[str, dict[str, float]]
+
+    @property
+    def labelled(self) -> float:
+        """The share of the training maps whose labels were known."""
+        return float(self.tags.get("dataset.labelled", 1))
 
     @property
     def network(self) -> str:
@@ -173,6 +180,7 @@ def _read(run: MlflowRun, tracker: Tracker) -> StudyRun | None:
         seed=learned.params.get("teacher.seed" if of_teacher else "seed") or tags.get("model", ""),
         data=(_data_named(tags), tags.get("dataset.fingerprint", "")),
         command=tags.get("command"),
+        run_id=run.info.run_id,
         epochs=None if epochs is None else int(epochs),
         tags=dict(tags),
         metrics=dict(metrics),
@@ -180,7 +188,9 @@ def _read(run: MlflowRun, tracker: Tracker) -> StudyRun | None:
 
 
 def _data_named(tags: dict[str, str]) -> str:
-    return ", ".join(filter(None, [tags.get("dataset"), tags.get("mask") and f"mask {tags['mask']}"]))
+    mask, labelled = tags.get("mask"), tags.get("dataset.labelled")
+    words = [tags.get("dataset"), mask and f"mask {mask}", labelled and f"{100 * float(labelled):g} % of the labels"]
+    return ", ".join(filter(None, words))
 
 
 def has_results(tracker: Tracker, study: str) -> bool:

@@ -1,11 +1,12 @@
 """The figures of a study: its tables at a glance."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from waferlab.tracking.figures import BLUE, SERIES, VERMILION
-from waferlab.tracking.study import Row
+from waferlab.tracking.study import Row, Spread, StudyRun
 
 
 def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
@@ -52,4 +53,47 @@ def auroc_by_arm(tables: Mapping[str, Sequence[Row]]) -> Figure:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlabel("image AUROC (%); x: without training")
+    return figure
+
+
+def accuracy_by_labels(runs: Sequence[StudyRun]) -> Figure:
+    """Exact match against the share of the training labels that was known: a line for each arm, and for the teacher.
+
+    What stands behind a comma in an arm's name is not its kind but its share.
+    """
+    found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        found[run.arm.partition(",")[0]][run.labelled].append(run.metrics[run.network]["exact_match"])
+        if "teacher" in run.metrics and run.network != "teacher":
+            found["teacher"][run.labelled] = [run.metrics["teacher"]["exact_match"]]
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (arm, by_share) in enumerate(sorted(found.items())):
+        spreads = {share: Spread.of(by_share[share]) for share in sorted(by_share)}
+        axes.errorbar(
+            [100 * share for share in spreads],
+            [100 * spread.mean for spread in spreads.values()],
+            [100 * (spread.deviation or 0) for spread in spreads.values()],
+            fmt="s:" if arm == "teacher" else "o-", capsize=3, label=arm,
+            color="#555555" if arm == "teacher" else SERIES[index % len(SERIES)],
+        )  # fmt: skip
+    axes.set(xlabel="training labels that are known (%)", ylabel="exact-match accuracy (%)", xscale="log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def error_by_beta(curves: Mapping[str, Mapping[float, float]]) -> Figure:
+    """Share of maps with a wrong bit against beta, a line for each teacher; both axes to be read off."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (name, curve) in enumerate(curves.items()):
+        betas = sorted(curve)
+        shares = [100 * curve[beta] for beta in betas]
+        axes.plot(betas, shares, "o-", markersize=4, label=name, color=SERIES[index % len(SERIES)])
+    axes.set(xlabel='beta: probability above which the teacher says "present"', ylabel="maps with a wrong bit (%)")
+    axes.set_ylim(0, None)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
     return figure

@@ -140,6 +140,10 @@ class Tracker:
         names = sorted(file.path for file in self.client.list_artifacts(run_id, FIGURES))
         return [Path(self.client.download_artifacts(run_id, name)) for name in names]
 
+    def curve(self, run_id: str, metric: str) -> dict[int, float]:
+        """The values of a run's metric by step."""
+        return {value.step: value.value for value in self.client.get_metric_history(run_id, metric)}
+
     def sweep(self, name: str, tags: Mapping[str, object]) -> str:
         """The run of a sweep, above those of its trials; made by whoever comes first, with these tags."""
         with FileLock(self.store / "mlflow.lock"), self._answering():
