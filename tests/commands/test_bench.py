@@ -28,6 +28,7 @@ from waferlab.commands.bench.aupro import (
     simulated_scores,
 )
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
+from waferlab.commands.bench.pruning import logging_shares, searches
 from waferlab.commands.bench.suites import SUITES
 from waferlab.commands.bench.sweeps import idle_share, seconds_between
 from waferlab.commands.bench.timing import Epoch, Measurement, ratios, side_by_side, threads
@@ -204,6 +205,22 @@ class TestSweeps:
     def test_waiting_is_a_share_of_the_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sweeps, "SECONDS", (0.2, 0.8))
         assert 0 < idle_share(6, workers=2) < 1
+
+
+class TestPruning:
+    def test_two_searches_find_one_teacher_and_are_timed(self) -> None:
+        found = searches(300, trials=2, epochs=1, seed=0)
+        assert found.teacher > 0
+        assert min(found.whole, found.pruned) > 0
+        assert found.best_of_whole == found.best_of_pruned, "two trials are too few to prune any"
+
+
+class TestLogging:
+    def test_its_share_of_a_training_is_measured(self) -> None:
+        whole, writing, exporting = logging_shares(300, epochs=1)
+        assert whole > 0
+        assert 0 < writing < 1
+        assert 0 < exporting < 1
 
 
 class TestTable:

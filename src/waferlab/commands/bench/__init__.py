@@ -15,6 +15,21 @@ from waferlab.commands.bench.timing import Measurement
 from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
 
+Suite = Literal[
+    "all",
+    "training",
+    "distillation",
+    "precision",
+    "detection",
+    "aupro",
+    "simulator",
+    "sweeps",
+    "pruning",
+    "logging",
+    "startup",
+    "memory",
+]
+
 
 class BenchConfig(Schema):
     """What to measure, and how long.
@@ -25,9 +40,7 @@ class BenchConfig(Schema):
         repeats: pairs measured of each comparison.
     """
 
-    suite: Literal[
-        "all", "training", "distillation", "precision", "detection", "aupro", "simulator", "sweeps", "startup", "memory"
-    ]
+    suite: Suite
     maps: int = Field(ge=200)
     repeats: int = Field(ge=1)
 

@@ -30,7 +30,7 @@ print(json.dumps([libraries, peak()]))
 
 def seconds_of(code: str, *arguments: str) -> float:
     """Wall-clock seconds of a new interpreter that runs this code."""
-    return seconds_to(partial(_output_of, code, *arguments))
+    return seconds_to(partial(output_of, code, *arguments))
 
 
 def seconds_of_command(*arguments: str) -> float:
@@ -50,12 +50,17 @@ def memory_of_run(maps: int) -> float:
         raise WaferlabError("suite=memory reads /proc/self/status, which only Linux has")
     epochs = ["teacher.trainer.max_epochs=1", "trainer.max_epochs=1"]
     with tempfile.TemporaryDirectory() as store:
-        said = _output_of(_RUN, f"dataset.maps={maps}", f"store={store}", *epochs)
+        said = output_of(_RUN, f"dataset.maps={maps}", f"store={store}", *epochs)
     libraries, peak = map(int, json.loads(said.splitlines()[-1]))  # KiB
     return (peak - libraries) * 1024 / 1e9
 
 
-def _output_of(code: str, *arguments: str) -> str:
+def output_of(code: str, *arguments: str) -> str:
+    """What a new interpreter that runs this code prints.
+
+    Raises:
+        WaferlabError: it fails.
+    """
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise WaferlabError(f"the benchmark's process with {' '.join(arguments)} failed:\n{done.stderr.strip()}")

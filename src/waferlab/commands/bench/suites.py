@@ -24,6 +24,7 @@ from waferlab.commands.bench.aupro import (
     simulated_scores,
 )
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
+from waferlab.commands.bench.pruning import logging_shares, searches
 from waferlab.commands.bench.sweeps import idle_share, seconds_between
 from waferlab.commands.bench.timing import Measurement, ratios, seconds_to, side_by_side, threads
 from waferlab.commands.bench.workload import (
@@ -54,6 +55,10 @@ PAPERS_SPEED = 3.204
 DETECTED = 256
 #: So many trials a timed sweep has.
 TRIALS = 40
+#: So many a search has, each of so many epochs.
+SEARCHED, SEARCH_EPOCHS = 24, 12
+#: So many epochs of a student take about two minutes.
+LOGGED_EPOCHS = 120
 
 
 def training(maps: int, repeats: int) -> Iterator[Measurement]:
@@ -158,6 +163,26 @@ def sweeps(_: int, repeats: int) -> Iterator[Measurement]:
     yield Measurement("four workers: idle", "trials of 2 to 8 s", values, "%", 5)
 
 
+def pruning(maps: int, repeats: int) -> Iterator[Measurement]:
+    """What pruning saves of a search on a cached teacher's answers, and what it costs in the result."""
+    found = [searches(maps, SEARCHED, SEARCH_EPOCHS, seed) for seed in range(repeats)]
+    what = f"{SEARCHED} pruned trials"
+    yield Measurement(what, "as many whole ones", tuple(one.pruned / one.whole for one in found), "", 2 / 3)
+    values = tuple(one.pruned / (one.teacher + one.whole) for one in found)
+    yield Measurement(what, "teacher, as many whole ones", values)
+    values = tuple(100 * (one.best_of_whole - one.best_of_pruned) for one in found)
+    yield Measurement("best of them: worse by", "best of whole ones", values, "points", 1)
+
+
+def logging(maps: int, repeats: int) -> Iterator[Measurement]:
+    """What writing to MLflow takes of a training of about two minutes, and its model's export at the end."""
+    found = [logging_shares(maps, LOGGED_EPOCHS) for _ in range(repeats)]
+    seconds = sum(whole for whole, _, _ in found) / repeats
+    run = f"a run of {seconds:.0f} s"
+    yield Measurement("logging to MLflow", run, tuple(100 * writing for _, writing, _ in found), "%", 3)
+    yield Measurement("model's export to ONNX", run, tuple(100 * exporting for _, _, exporting in found), "%")
+
+
 def startup(_: int, repeats: int) -> Iterator[Measurement]:
     """Seconds until the command line has answered."""
     for question in ("--help", "--cfg job"):
@@ -182,6 +207,8 @@ SUITES: dict[str, Callable[[int, int], Iterator[Measurement]]] = {
     "aupro": aupro,
     "simulator": simulator,
     "sweeps": sweeps,
+    "pruning": pruning,
+    "logging": logging,
     "startup": startup,
     "memory": memory,
 }
