@@ -180,6 +180,14 @@ class TestFiles:
         written = write_report("small", read_study(tracker, "small"), tmp_path)
         assert [path.name for path in written] == ["results.md", "accuracy_by_size.png"]
 
+    def test_of_many_sizes_the_smallest_good_ones_are_named(self, tracker: Tracker, tmp_path: Path) -> None:
+        for size, accuracy in enumerate((0.5, 0.91, 0.93, 0.96, 0.95, 0.97), 1):
+            log(tracker, {"student": accuracy}, arm=f"size {size}", size=1000 * size)
+        text = write_report("small", read_study(tracker, "small"), tmp_path)[0].read_text()
+        assert "- smallest with 90 % or more: size 2, 2,000 bytes\n" in text
+        assert "- smallest with 95 % or more: size 4, 4,000 bytes\n" in text
+        assert "- smallest with 98 % or more: none\n" in text
+
     def test_the_printed_table_fits_80_columns(self) -> None:
         spread = {"exact_match": Spread(0.98765, 0.01234), "macro_f1": Spread(0.98765, 0.01234)}
         console = Console(width=200, record=True, file=StringIO())

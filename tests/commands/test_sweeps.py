@@ -51,6 +51,7 @@ def test_a_sweep_is_one_run_above_those_of_its_trials(tmp_path: Path) -> None:
     best = max(runs(tmp_path, EXPERIMENT)[:2], key=lambda run: run.data.metrics["best/exact_match"])
     assert whole.data.metrics["val/exact_match"] == best.data.metrics["best/exact_match"]
     assert f"optimizer.lr={best.data.params['optimizer.lr']}" in whole.data.tags["best.0"]
+    assert whole.data.tags["best.optimizer.lr"] == best.data.params["optimizer.lr"]
     assert "sweep=" not in whole.data.tags["best.0"], "its command touches the test part"
     drawn = {file.path for file in MlflowClient(default_uri(tmp_path)).list_artifacts(whole.info.run_id, "figures")}
     assert {"figures/history.png", "figures/slices.png"} <= drawn

@@ -44,6 +44,8 @@ EXPLANATION = (
     "AUROC is of wafers; AUROC, AUPR, AUPRO and F1 (at the threshold chosen on validation) are of dies, those that the "
     "mask calls abnormal."
 )
+#: From so many sizes on, a table says which are the smallest from these exact matches on.
+MANY_SIZES, ROUND_ACCURACIES = 6, (0.90, 0.95, 0.98)
 #: Overrides that say where things lie; they change no result.
 _PLACES = re.compile(r"\+{0,2}(?:store|tracking\.uri|dataset\.path|hydra\.\S+?)=")
 
@@ -141,7 +143,20 @@ def _section(data: tuple[str, str], runs: Sequence[StudyRun], table: Sequence[Ro
         "epochs": [f"{arm} {epochs}" for arm, epochs in _epochs(runs).items()],
     }
     listed = [f"- {name}: {markdown.text(', '.join(values))}" for name, values in facts.items() if values]
-    return [f"## {markdown.text(data[0])}", "", *lines, "", *listed]
+    return [f"## {markdown.text(data[0])}", "", *lines, "", *_smallest(table), *listed]
+
+
+def _smallest(table: Sequence[Row]) -> list[str]:
+    """Of classifiers of many sizes, the smallest one from each of some accuracies on."""
+    sized = sorted((row for row in table if row.bytes is not None), key=lambda row: (row.bytes, row.name))
+    if len({row.bytes for row in sized}) < MANY_SIZES or _metrics(table) == DETECTED:
+        return []
+    lines = []
+    for accuracy in ROUND_ACCURACIES:
+        enough = [row for row in sized if row.metrics["exact_match"].mean >= accuracy]
+        found = f"{markdown.text(_spaced(enough[0].name))}, {enough[0].bytes:,} bytes" if enough else "none"
+        lines.append(f"- smallest with {100 * accuracy:g} % or more: {found}")
+    return lines
 
 
 def _unseen(runs: Sequence[StudyRun]) -> list[str]:

@@ -16,7 +16,7 @@ from waferlab.metrics.anomaly import METRICS
 from waferlab.metrics.multilabel import HEADLINES
 from waferlab.schema import Component, parse
 from waferlab.tracking.sweep_figures import importance, sweep_figures
-from waferlab.tracking.sweeps import COMMAND, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
+from waferlab.tracking.sweeps import BEST, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
 from waferlab.tracking.tracker import Tracker
 
 #: What a trial may be judged by apart from validation metrics; the less, the better.
@@ -87,9 +87,10 @@ def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]]) 
         if len(names) == 1:
             run.tags({OBJECTIVE: names[0]})
             run.metrics({f"{IMPORTANCE}{key}": share for key, share in importance(study).items()})
+            run.tags({f"{BEST}{key}": value for trial in study.best_trials[:1] for key, value in trial.params.items()})
         for place, overrides in enumerate(best):
             alone = [override for override in overrides if not override.startswith("sweep=")]
-            run.tags({f"{COMMAND}{place}": command_line("train", alone)})
+            run.tags({f"{BEST}{place}": command_line("train", alone)})
         for place, trial in enumerate(study.best_trials):
             run.metrics(dict(zip(names, trial.values, strict=True)), place)
         run.figures(sweep_figures(study, names, Path(to)))

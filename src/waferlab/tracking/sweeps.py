@@ -11,8 +11,9 @@ from waferlab.tracking.tracker import Tracker
 
 #: Prefixes of a sweep's metrics: a parameter's share in what sets the best trials apart; trials by state.
 IMPORTANCE, TRIALS = "importance/", "trials/"
-#: Tags of a sweep's run: what it searched, and what by; with a number behind it, the command of its best trials.
-SEARCHED, OBJECTIVE, COMMAND = "searched", "objective", "best."
+#: Tags of a sweep's run: what it searched, and what by; with a number behind it, the command of one of its best trials,
+#: with a key, what the best one has there.
+SEARCHED, OBJECTIVE, BEST = "searched", "objective", "best."
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _read(run: MlflowRun, tracker: Tracker) -> SweepRun:
     return SweepRun(
         name=name,
         objective=objective,
-        best_command=tags.get(f"{COMMAND}0", ""),
+        best_command=tags.get(f"{BEST}0", ""),
         states={key.removeprefix(TRIALS): int(value) for key, value in metrics.items() if key.startswith(TRIALS)},
         importance={key.removeprefix(IMPORTANCE): metrics[key] for key in metrics if key.startswith(IMPORTANCE)},
         trials=sorted(trials, key=lambda trial: (-trial.metrics[objective], trial.number)),
