@@ -1,6 +1,7 @@
 """What every test gets: a store of its own, no network, one thread; and data sets, tiny ones and the real one."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,9 @@ from waferlab.data.dataset import Dataset
 from waferlab.data.simulator import load
 
 torch.set_num_threads(1)
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # pytest-xdist's workers ignore it, and so would their children
 settings.register_profile("waferlab", max_examples=30, deadline=None)
 settings.load_profile("waferlab")
 

@@ -75,14 +75,16 @@ def runs(store: Path) -> dict[str, Run]:
 
 
 def history(store: Path) -> dict[tuple[str, str, int], float]:
-    """Every logged value of every epoch, by role, metric and epoch; not speeds, nor thresholds, which jump."""
+    """Every logged value of every epoch, by role, metric and epoch; not speeds, what the machine does, nor thresholds,
+    which jump.
+    """
     client = MlflowClient(default_uri(store))
     return {
         (role, name, metric.step): metric.value
         for role, run in runs(store).items()
         for name in run.data.metrics
         for metric in client.get_metric_history(run.info.run_id, name)
-        if not name.endswith(("per_second", "threshold"))
+        if not name.endswith(("per_second", "threshold")) and not name.startswith("system/")
     }
 
 
