@@ -239,8 +239,9 @@ class TestPage:
     def sweep(self, folder: Path, name: str = "search") -> SweepRun:
         """One trial and a figure."""
         drawn = save({"history": Figure(figsize=(2, 1))}, folder)
-        trial = Trial(0, {"student.width": "8"}, {"val/exact_match": 0.5})
-        return SweepRun(name, "val/exact_match", "waferlab train seed=1", {"complete": 1}, {}, [trial], drawn)
+        trial = Trial(0, {"student.width": "8"}, {"val/exact_match": 0.5}, seconds=60)
+        states = {"complete": 1, "pruned": 3}
+        return SweepRun(name, "val/exact_match", "waferlab train seed=1", states, 120, {}, [trial], drawn)
 
     def written(self, tracker: Tracker, folder: Path) -> Path:
         results = write_report("small", read_study(tracker, "small"), folder)
@@ -253,6 +254,7 @@ class TestPage:
         seen = Seen(self.written(tracker, tmp_path).read_text())
         for words in ("Results of small", "Sweeps of small", "90.00", "val/exact_match", "waferlab train seed=1"):
             assert words in seen.words
+        assert "2 min, 50 % of what as many complete ones would take, at their mean of 60 s" in seen.words
         prefix = "data:image/png;base64,"
         inside = [base64.b64decode(str(image["src"]).removeprefix(prefix)) for image in seen.all("img")]
         assert inside == [(tmp_path / name).read_bytes() for name in ("accuracy_by_size.png", "search_history.png")]

@@ -46,6 +46,14 @@ def _best(sweep: SweepRun) -> list[str]:
 
 def _facts(sweep: SweepRun) -> Iterable[str]:
     yield "- trials: " + ", ".join(f"{count} {state}" for state, count in sorted(sweep.states.items()))
+    whole = sum(trial.seconds for trial in sweep.trials) / len(sweep.trials)
+    ended = sum(sweep.states.get(state, 0) for state in ("complete", "pruned"))
+    if sweep.states.get("pruned") and whole:
+        share = sweep.seconds / (ended * whole)
+        yield (
+            f"- time of all trials: {sweep.seconds / 60:.0f} min, {100 * share:.0f} % of what as many complete ones "
+            f"would take, at their mean of {whole:.0f} s"
+        )
     lowest, middle = sweep.trials[-1], sweep.trials[len(sweep.trials) // 2]
     found = [f"{100 * trial.metrics[sweep.objective]:.2f}" for trial in (sweep.trials[0], middle, lowest)]
     yield f"- {sweep.objective} of complete trials: best {found[0]}, median {found[1]}, worst {found[2]}"

@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import Final
@@ -13,6 +14,7 @@ from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+from PIL import Image
 
 from waferlab.metrics.calibration import PseudoLabelError, Reliability
 from waferlab.metrics.multilabel import PatternConfusion
@@ -167,6 +169,9 @@ def save(figures: Mapping[str, Figure], folder: Path, whole: bool = False) -> li
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=DPI, bbox_inches="tight" if whole else None)
+        drawn = BytesIO()
+        figure.savefig(drawn, dpi=DPI, bbox_inches="tight" if whole else None)
+        with Image.open(drawn) as picture:  # 256 colours are enough, and a third of the bytes
+            picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
         paths.append(path)
     return paths

@@ -1,6 +1,6 @@
 """Sweeps read back from their runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,18 @@ SEARCHED, OBJECTIVE, BEST = "searched", "objective", "best."
 
 @dataclass(frozen=True)
 class Trial:
-    """One complete trial: what was chosen, by key, and the validation metrics of the weights that were kept."""
+    """One complete trial.
+
+    Attributes:
+        chosen: what was chosen, by key.
+        metrics: of validation, of the weights that were kept.
+        seconds: that it took.
+    """
 
     number: int
     chosen: Mapping[str, str]
     metrics: Mapping[str, float]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class SweepRun:
         objective: the validation metric that it was judged by.
         best_command: what trains its best trial again.
         states: number of its trials by what became of them.
+        seconds: that all of its trials took together, pruned ones too.
         importance: by key, its share in what sets the best trials apart (PED-ANOVA).
         trials: complete ones, the best first.
         figures: PNG files of the search.
@@ -43,6 +51,7 @@ class SweepRun:
     objective: str
     best_command: str
     states: Mapping[str, int]
+    seconds: float
     importance: Mapping[str, float]
     trials: list[Trial]
     figures: list[Path]
@@ -58,21 +67,28 @@ def read_sweeps(tracker: Tracker, study: str) -> list[SweepRun]:
 def _read(run: MlflowRun, tracker: Tracker) -> SweepRun:
     tags, metrics = run.data.tags, run.data.metrics
     name, objective = tags["sweep"], tags.get(OBJECTIVE, "")
-    trials = list(_trials(tracker, name, tags.get(SEARCHED, "").split()))
+    runs = list(tracker.search(f"tags.sweep = '{name}' and tags.role = '{EXPERIMENT}'"))
+    trials = list(_trials(runs, tags.get(SEARCHED, "").split()))
     trials = [trial for trial in trials if objective in trial.metrics]
     return SweepRun(
         name=name,
         objective=objective,
         best_command=tags.get(f"{BEST}0", ""),
         states={key.removeprefix(TRIALS): int(value) for key, value in metrics.items() if key.startswith(TRIALS)},
+        seconds=sum(map(_seconds, runs)),
         importance={key.removeprefix(IMPORTANCE): metrics[key] for key in metrics if key.startswith(IMPORTANCE)},
         trials=sorted(trials, key=lambda trial: (-trial.metrics[objective], trial.number)),
         figures=tracker.figures(run.info.run_id),
     )
 
 
-def _trials(tracker: Tracker, sweep: str, keys: list[str]) -> Iterator[Trial]:
-    for run in tracker.search(f"tags.sweep = '{sweep}' and tags.role = '{EXPERIMENT}'"):
+def _trials(runs: Iterable[MlflowRun], keys: list[str]) -> Iterator[Trial]:
+    for run in runs:
         if run.data.tags.get(TRIAL_STATE) == "complete":
             chosen = {key: run.data.params.get(key, "") for key in keys}
-            yield Trial(int(run.data.tags["trial"]), chosen, best_metrics(run))
+            yield Trial(int(run.data.tags["trial"]), chosen, best_metrics(run), _seconds(run))
+
+
+def _seconds(run: MlflowRun) -> float:
+    """How long a run was open; 0 where a crash left no end."""
+    return float((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000
