@@ -117,6 +117,21 @@ class TestAServerThatIsGone:
         assert place.client.get_run(run.id).info.run_name == "test"
         assert list(Sync(here, place).send()) == [], "what was sent is not sent again"
 
+    def test_while_a_run_is_open_keeps_the_next_one_in_the_store(
+        self, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place = tracker(server, tmp_path / "store", spare=True)
+        there = place.client
+        with monkeypatch.context() as gone, place.run("student", {}) as student:
+            for call in ("create_run", "log_batch", "set_terminated"):
+                gone.setattr(there, call, refuses)
+            with place.run("teacher", {}) as teacher:
+                filled(teacher, tmp_path)
+            student.tags({"teacher.run_id": teacher.id})
+        sent = dict(Sync(tracker(None, tmp_path / "store"), tracker(server, tmp_path / "store")).send())
+        assert whole(there, sent[teacher.id])
+        assert there.get_run(student.id).data.tags["teacher.run_id"] == sent[teacher.id]
+
     def test_at_the_beginning_leaves_the_run_in_the_store(
         self, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -170,6 +185,15 @@ class TestSync:
         assert trial["teacher.run_id"] == by_name["teacher"].info.run_id
         assert trial["mlflow.parentRunId"] == by_name["search"].info.run_id == renamed[sweep]
         assert by_name["search"].data.tags["role"] == SWEEP
+
+    def test_finds_a_sweep_that_began_on_the_server(self, kept: Tracker, server: str) -> None:
+        there = tracker(server, kept.store)
+        began = there.sweep("search", {})
+        with kept.run("trial", {"mlflow.parentRunId": kept.sweep("search", {**kept.tags})}):
+            pass
+        list(Sync(kept, there).send())
+        (trial,) = there.search("attributes.run_name = 'trial'")
+        assert trial.data.tags["mlflow.parentRunId"] == began
 
     def test_goes_on_after_an_interruption(
         self, kept: Tracker, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

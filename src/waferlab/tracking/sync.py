@@ -43,14 +43,16 @@ class Sync:
 
     def _there(self, run: MlflowRun) -> str:
         """The server's run that this one becomes, or goes on with."""
-        here = run.info.run_id
+        here, tags = run.info.run_id, {SENT_FROM: run.info.run_id}
         if goes_on := run.data.tags.get(GOES_ON):
             return goes_on
-        for begun in self.server.search(f"tags.`{SENT_FROM}` = '{here}'"):
+        known = f"tags.`{SENT_FROM}` = '{here}'"
+        if run.data.tags.get("role") == SWEEP:  # it may have begun there
+            tags |= {"role": SWEEP, "sweep": run.data.tags["sweep"]}
+            known = f"tags.role = '{SWEEP}' and tags.sweep = '{tags['sweep']}'"
+        for begun in self.server.search(known):
             return str(begun.info.run_id)
-        made = self.server.client.create_run(
-            self.server.experiment_id, run.info.start_time, {SENT_FROM: here}, run.info.run_name
-        )
+        made = self.server.client.create_run(self.server.experiment_id, run.info.start_time, tags, run.info.run_name)
         return str(made.info.run_id)
 
     def _complete(self, run: MlflowRun, sent: dict[str, str]) -> None:

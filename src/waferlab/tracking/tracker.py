@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlparse
@@ -82,11 +83,20 @@ class Tracker:
                     found.experiment_id if found else self.client.create_experiment(self.config.experiment, artifacts)
                 )
         except (MlflowException, OSError) as error:
-            if uri is None or not self.spare:
-                raise
-            self.tags |= {UNSENT: uri}
-            _tell(f"MLflow at {uri} doesn't answer ({reason(error)})", self.store)
-            self._open(None)
+            self._stay_here(error)
+
+    def _stay_here(self, error: MlflowException | OSError) -> None:
+        """Keep runs in the store from now on, where that is allowed, as the server doesn't answer."""
+        if self._is_own or not self.spare:
+            raise error
+        self.tags |= {UNSENT: self.uri}
+        _tell(f"MLflow at {self.uri} doesn't answer ({reason(error)})", self.store)
+        self._open(None)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether runs are kept in the store."""
+        return self.uri == default_uri(self.store)
 
     @contextmanager
     def run(self, name: str, tags: Mapping[str, object], resume: str | None = None) -> Iterator[Run]:
@@ -97,7 +107,7 @@ class Tracker:
         """
         status = RunStatus.FAILED
         with self._answering():
-            run_id = resume or self.client.create_run(self.experiment_id, run_name=name).info.run_id
+            run_id = resume or self._begun(name)
             with self.held(run_id):
                 self.client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
                 run = self._writer(run_id)
@@ -112,17 +122,25 @@ class Tracker:
                 finally:
                     self._close(run, status)
 
+    def _begun(self, name: str) -> str:
+        """The id of a new run."""
+        try:
+            return str(self.client.create_run(self.experiment_id, run_name=name).info.run_id)
+        except MlflowException as error:
+            self._stay_here(error)
+        return str(self.client.create_run(self.experiment_id, run_name=name).info.run_id)
+
     def _writer(self, run_id: str) -> Run:
         """What logs to a run: patiently to a server's, where runs may be kept in the store."""
-        if self.uri == default_uri(self.store) or not self.spare:
+        if self._is_own or not self.spare:
             return Run(self.client, run_id, self.uri)
-        return PatientRun(self.client, run_id, self.uri, self._spare_run)
+        return PatientRun(self.client, run_id, self.uri, partial(self._spare_run, self.uri))
 
-    def _spare_run(self, run_id: str, why: str) -> Run:
+    def _spare_run(self, uri: str, run_id: str, why: str) -> Run:
         """A run in the store for what a server's run doesn't take."""
-        _tell(f"run {run_id}: MLflow at {self.uri} doesn't answer ({why})", self.store)
+        _tell(f"run {run_id}: MLflow at {uri} doesn't answer ({why})", self.store)
         here = Tracker(self.config.model_copy(update={"uri": None}), self.store)
-        tags = {UNSENT: self.uri, GOES_ON: run_id}
+        tags = {UNSENT: uri, GOES_ON: run_id}
         made = here.client.create_run(here.experiment_id, run_name=f"rest of {run_id}", tags=tags)
         return Run(here.client, made.info.run_id, here.uri)
 
