@@ -3,11 +3,11 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
@@ -19,7 +19,7 @@ from waferlab.tasks.fit import BEST
 MODEL_FOLDER, MODEL_FILE, CONFIG_FILE, FIGURES = "model", "model.safetensors", "config.json", "figures"
 _LONGEST_PARAMETER = 6000
 #: Most values that MLflow takes at once.
-_PARAMETERS_AT_ONCE = 100
+PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 100, 1000
 #: Prefix of metrics that say how right and how sure a teacher is on the maps that it teaches.
 TEACHING = "taught/"
 #: Tag of a sweep's trial: what became of it.
@@ -29,6 +29,7 @@ TRIAL_STATE = "trial.state"
 #: experiments.
 EXPERIMENT, TEACHER, EVALUATION, SWEEP = "experiment", "teacher", "evaluation", "sweep"
 
+Value = TypeVar("Value")
 #: Logs something with a client to the run of this id.
 Write = Callable[[MlflowClient, str], object]
 
@@ -50,8 +51,7 @@ class Run:
     def parameters(self, config: Mapping[str, Any]) -> None:
         """Log nested plain values as flat parameters, and whole as a file."""
         flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in flatten(config)]
-        for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
-            some = flat[start : start + _PARAMETERS_AT_ONCE]
+        for some in parts(flat, PARAMETERS_AT_ONCE):
             self.write(lambda client, run, some=some: client.log_batch(run, params=some))  # type: ignore[misc]
         self.write(lambda client, run: client.log_text(run, json.dumps(config, indent=1), CONFIG_FILE))
 
@@ -134,6 +134,16 @@ class PatientRun(Run):
 def reason(error: Exception) -> str:
     """What MLflow says; of a fault in its database, what the database says, without the SQL."""
     return str(getattr(error.__cause__, "orig", getattr(error, "message", error)))
+
+
+def parts(values: Sequence[Value], most: int) -> Iterator[Sequence[Value]]:
+    """The values in order, at most so many at once."""
+    return (values[start : start + most] for start in range(0, len(values), most))
+
+
+def seconds_open(run: MlflowRun) -> float:
+    """How long a run was open; 0 where a crash left no end."""
+    return float((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000
 
 
 def best_metrics(run: MlflowRun) -> dict[str, float]:

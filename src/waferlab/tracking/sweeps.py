@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlflow.entities import Run as MlflowRun
 
-from waferlab.tracking.run import EXPERIMENT, SWEEP, TRIAL_STATE, best_metrics
+from waferlab.tracking.run import EXPERIMENT, SWEEP, TRIAL_STATE, best_metrics, seconds_open
 from waferlab.tracking.tracker import Tracker
 
 #: Prefixes of a sweep's metrics: a parameter's share in what sets the best trials apart; trials by state.
@@ -75,7 +75,7 @@ def _read(run: MlflowRun, tracker: Tracker) -> SweepRun:
         objective=objective,
         best_command=tags.get(f"{BEST}0", ""),
         states={key.removeprefix(TRIALS): int(value) for key, value in metrics.items() if key.startswith(TRIALS)},
-        seconds=sum(map(_seconds, runs)),
+        seconds=sum(map(seconds_open, runs)),
         importance={key.removeprefix(IMPORTANCE): metrics[key] for key in metrics if key.startswith(IMPORTANCE)},
         trials=sorted(trials, key=lambda trial: (-trial.metrics[objective], trial.number)),
         figures=tracker.figures(run.info.run_id),
@@ -86,9 +86,4 @@ def _trials(runs: Iterable[MlflowRun], keys: list[str]) -> Iterator[Trial]:
     for run in runs:
         if run.data.tags.get(TRIAL_STATE) == "complete":
             chosen = {key: run.data.params.get(key, "") for key in keys}
-            yield Trial(int(run.data.tags["trial"]), chosen, best_metrics(run), _seconds(run))
-
-
-def _seconds(run: MlflowRun) -> float:
-    """How long a run was open; 0 where a crash left no end."""
-    return float((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000
+            yield Trial(int(run.data.tags["trial"]), chosen, best_metrics(run), seconds_open(run))

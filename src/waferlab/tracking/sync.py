@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from mlflow.entities import Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
 
-from waferlab.tracking.run import SWEEP
+from waferlab.tracking.run import METRICS_AT_ONCE, PARAMETERS_AT_ONCE, SWEEP, parts
 from waferlab.tracking.tracker import GOES_ON, UNSENT, Tracker
 
 #: Tags: of a run that was sent, which run it has become; of that one, which it was.
 SENT, SENT_FROM = "sent.run", "sent.from"
 RUNNING, KILLED = RunStatus.to_string(RunStatus.RUNNING), RunStatus.to_string(RunStatus.KILLED)
-#: Most values that MLflow takes at once.
-_METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
 #: Tags that name another run.
 _NAMING = ("mlflow.parentRunId", "teacher.run_id", "model")
 
@@ -58,14 +56,11 @@ class Sync:
     def _complete(self, run: MlflowRun, sent: dict[str, str]) -> None:
         here, client = run.info.run_id, self.server.client
         there = sent[here]
-        parameters, metrics = list(run.data.params), list(run.data.metrics)
-        for start in range(0, len(parameters), _PARAMETERS_AT_ONCE):
-            some = parameters[start : start + _PARAMETERS_AT_ONCE]
-            client.log_batch(there, params=[Param(key, run.data.params[key]) for key in some])
-        for key in metrics:
-            history = self.store.client.get_metric_history(here, key)
-            for start in range(0, len(history), _METRICS_AT_ONCE):
-                client.log_batch(there, metrics=history[start : start + _METRICS_AT_ONCE])
+        for some in parts([Param(key, value) for key, value in run.data.params.items()], PARAMETERS_AT_ONCE):
+            client.log_batch(there, params=some)
+        for key in run.data.metrics:
+            for values in parts(self.store.client.get_metric_history(here, key), METRICS_AT_ONCE):
+                client.log_batch(there, metrics=values)
         with tempfile.TemporaryDirectory() as folder:
             for file in self.store.client.list_artifacts(here):
                 self.store.client.download_artifacts(here, file.path, folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from waferlab.commands.bench.process import output_of, seconds_of_command
 from waferlab.config import TrackingConfig
-from waferlab.tracking.run import TEACHER
+from waferlab.tracking.run import TEACHER, seconds_open
 from waferlab.tracking.sweeps import read_sweeps
 from waferlab.tracking.tracker import Tracker
 
@@ -77,8 +77,7 @@ def searches(maps: int, trials: int, epochs: int, seed: int) -> Searches:
             )
             (sweep,) = read_sweeps(tracker, pruner)
             best[pruner] = sweep.trials[0].metrics[sweep.objective]
-    taught = (teacher.info.end_time - teacher.info.start_time) / 1000
-    return Searches(taught, seconds["none"], seconds["median"], best["none"], best["median"])
+    return Searches(seconds_open(teacher), seconds["none"], seconds["median"], best["none"], best["median"])
 
 
 def logging_shares(maps: int, epochs: int) -> tuple[float, float, float]:
