@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import waferlab
-from waferlab.errors import WaferlabError
+from waferlab.errors import Interrupted, WaferlabError
+from waferlab.tasks.checkpoints import Epochs
 from waferlab.tracking.tracker import default_uri
 
 TINY = ("dataset.maps=240", "student=net2", "backbone=timm", "backbone.name=test_resnet")
@@ -105,6 +106,25 @@ class TestStudent:
         metrics = the_run(tmp_path, "experiment").data.metrics
         assert metrics["best_validation"] >= metrics["val/teacher_agreement"]
         assert metrics["epochs"] == 2
+
+    def test_interrupted_when_an_epoch_is_just_saved_has_that_epochs_values(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save = Epochs.on_train_epoch_end
+
+        def saves_and_ends(*of: Any) -> None:
+            save(*of)
+            raise Interrupted(signal.SIGINT)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Epochs, "on_train_epoch_end", saves_and_ends)
+            with pytest.raises(Interrupted):
+                waferlab.train(*TINY, "distillation=supervised", "trainer.max_epochs=3", f"store={tmp_path}")
+        run = the_run(tmp_path, "experiment").info.run_id
+        waferlab.train(f"resume={run}", f"store={tmp_path}")
+        for metric in ("train/loss", "train/learning_rate", "val/exact_match"):
+            history = MlflowClient(default_uri(tmp_path)).get_metric_history(run, metric)
+            assert [value.step for value in history] == [0, 1, 2], metric
 
     def test_a_checkpoint_that_would_run_code_is_refused(self, tmp_path: Path) -> None:
         code, _ = Started(tmp_path, *TINY, *LONG_STUDENT).until("runs/*/training/last.ckpt").end(signal.SIGINT)

@@ -1,7 +1,10 @@
 """MLflow runs: how they end, who may write to them, and what is said when MLflow doesn't answer."""
 
 import multiprocessing
+import os
+import signal
 import sqlite3
+import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,6 +51,21 @@ def test_a_run_that_nothing_ended_is_finished(tracker: Tracker) -> None:
     with tracker.run("test", {"a": 1}) as run:
         assert status(tracker, run.id) == "RUNNING"
     assert status(tracker, run.id) == "FINISHED"
+
+
+def test_an_interruption_does_not_cut_a_write_in_two(tracker: Tracker) -> None:
+    did = []
+
+    def half_and_half(*_: object) -> None:
+        did.append("half")
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        did.append("whole")
+
+    with pytest.raises(KeyboardInterrupt), tracker.run("test", {}) as run:
+        run.write(half_and_half)
+    assert did == ["half", "whole"]
+    assert status(tracker, run.id) == "KILLED"
 
 
 def test_an_open_run_is_not_opened_again(tracker: Tracker) -> None:

@@ -114,7 +114,7 @@ class Anomaly(Task):
             return
         left = torch.stack(self.diversity[len(self.diversity) // 2 :]).mean(0)
         self.diversity.clear()
-        self.log("train/target_diversity", left.min())
+        self.log_now({"train/target_diversity": float(left.min())})
         if left.min() < COLLAPSED:
             level = self.model.teacher.pyramid.levels[int(left.argmin())]
             raise WaferlabError(

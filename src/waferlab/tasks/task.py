@@ -59,9 +59,17 @@ class Task(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and rate."""
-        self.log("train/loss", torch.stack(self.losses).mean())
-        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        self.log_now({"train/loss": float(torch.stack(self.losses).mean()), "train/learning_rate": rate})
         self.losses.clear()
+
+    def log_now(self, values: dict[str, float]) -> None:
+        """Log an epoch's values before the epoch is saved; Lightning would do it afterwards, which an interruption may
+        prevent: the epoch would not be trained again, and its values be missing.
+        """
+        self.log_dict(values, logger=False)
+        if self.logger is not None:
+            self.logger.log_metrics({**values, "epoch": self.current_epoch})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The configured optimizer, and its schedule per step."""

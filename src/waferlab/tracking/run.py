@@ -4,10 +4,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
@@ -35,18 +34,31 @@ Write = Callable[[MlflowClient, str], object]
 
 
 class Run:
-    """A run whose every value is written at once."""
+    """A run whose every value is written at once.
+
+    One thread of its own writes all of them: a signal interrupts the program's main thread, never half a write, which
+    might leave a database locked.
+    """
 
     def __init__(self, client: MlflowClient, run_id: str, uri: str) -> None:
         self.client, self.id, self.uri = client, run_id, uri
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"writer of {run_id}")
 
     def write(self, write: Write) -> None:
         """Log something."""
-        write(self.client, self.id)
+        self._writer.submit(write, self.client, self.id).result()
+
+    def begin(self) -> None:
+        """Say that it is running."""
+        self.write(lambda client, run: client.update_run(run, RunStatus.to_string(RunStatus.RUNNING)))
 
     def end(self, status: int) -> None:
         """Close it; all that was logged before has arrived when this returns."""
         self.write(lambda client, run: client.set_terminated(run, RunStatus.to_string(status)))
+        self._finish()
+
+    def _finish(self) -> None:
+        self._writer.shutdown()
 
     def parameters(self, config: Mapping[str, Any]) -> None:
         """Log nested plain values as flat parameters, and whole as a file."""
@@ -89,39 +101,27 @@ class PatientRun(Run):
 
     def __init__(self, client: MlflowClient, run_id: str, uri: str, spare: Callable[[str, str], Run]) -> None:
         super().__init__(client, run_id, uri)
-        self._open_spare, self._spare = spare, cast("Run | None", None)
-        self._waiting = SimpleQueue[Write | None]()
-        self._fault: Exception | None = None
-        self._sender = Thread(target=self._send, name=f"sender of {run_id}", daemon=True)
-        self._sender.start()
+        self._open_spare = spare
+        self._spare: Run | None = None
+        self._sent: list[Future[None]] = []
 
     def write(self, write: Write) -> None:
         """Log something soon."""
-        self._waiting.put(write)
+        self._sent.append(self._writer.submit(self._send, write))
 
-    def end(self, status: int) -> None:
-        """Close it; wait until all that was logged has arrived somewhere.
+    def _finish(self) -> None:
+        """Wait until all that was logged has arrived somewhere.
 
         Raises:
             MlflowException: something arrived nowhere.
         """
-        super().end(status)
-        self._waiting.put(None)
-        self._sender.join(5)
-        if self._sender.is_alive():
+        if wait(self._sent, timeout=5).not_done:
             print(f"waferlab: MLflow at {self.uri} is slow; waiting until it has taken run {self.id}", file=sys.stderr)
-            self._sender.join()
-        if self._fault is not None:
-            raise self._fault
+        self._writer.shutdown()
+        for sent in self._sent:
+            sent.result()
 
-    def _send(self) -> None:
-        while (write := self._waiting.get()) is not None:
-            try:
-                self._send_one(write)
-            except Exception as error:
-                self._fault = self._fault or error
-
-    def _send_one(self, write: Write) -> None:
+    def _send(self, write: Write) -> None:
         if self._spare is None:
             try:
                 write(self.client, self.id)

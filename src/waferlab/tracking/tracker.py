@@ -109,9 +109,9 @@ class Tracker:
         with self._answering():
             run_id = resume or self._begun(name)
             with self.held(run_id):
-                self.client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
                 run = self._writer(run_id)
                 try:
+                    run.begin()
                     run.tags({**_versions(), **self.tags, **tags})
                     with watched_machine(run, is_resumed=resume is not None):
                         yield run
