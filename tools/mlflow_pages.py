@@ -6,19 +6,16 @@ Needs a Chromium on this machine. It loads nothing from elsewhere, whatever the 
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import quote, urlencode
-from urllib.request import urlopen
 
+from local_servers import first_answer, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from playwright.sync_api import Locator, Page, sync_playwright
@@ -66,32 +63,18 @@ class Sweep:
 @contextmanager
 def served(store: Path) -> Iterator[str]:
     """`waferlab ui` on a store; its address."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "waferlab.cli", "ui", f"store={store}", f"port={port}"]
     server = subprocess.Popen(
         command, env=os.environ | _UNTRACKED, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not _answers(f"{address}/health"):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{' '.join(command)} doesn't answer (code {server.returncode})")
-            time.sleep(0.2)
+        first_answer(server, f"{address}/health")
         yield address
     finally:
         server.terminate()
         server.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urlopen(address, timeout=5):
-            return True
-    except (URLError, ConnectionError, TimeoutError):
-        return False
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The two ways a command ends early: a fault a person can mend, and an interruption."""
+"""How a command ends early: by a fault that a person can mend, or by an interruption."""
 
 
 class WaferlabError(Exception):
@@ -10,6 +10,10 @@ class WaferlabError(Exception):
 
 class ConfigError(WaferlabError):
     """The composed configuration is wrong; exits with code 2."""
+
+
+class OpenElsewhereError(WaferlabError):
+    """Another process of this machine writes to this run."""
 
 
 class Interrupted(BaseException):

@@ -7,20 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
+from local_servers import first_answer, free_port
 
 COMMAND = [sys.executable, "-m", "waferlab.cli", "ui"]
-
-
-@pytest.fixture
-def port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def descendants(process: int) -> set[int]:
@@ -44,21 +35,13 @@ def alive(process: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_answers_and_ends_with_all_it_started(number: signal.Signals, port: int, tmp_path: Path) -> None:
+def test_it_answers_and_ends_with_all_it_started(number: signal.Signals, tmp_path: Path) -> None:
+    port = free_port()
     ui = subprocess.Popen(
         [*COMMAND, f"store={tmp_path}", f"port={port}", f"hydra.run.dir={tmp_path}"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
-    deadline = time.monotonic() + 300
-    while True:
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-                assert answer.status == 200
-            break
-        except (URLError, ConnectionError, TimeoutError):
-            assert ui.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    first_answer(ui, f"http://127.0.0.1:{port}/health")
     started = descendants(ui.pid)
     assert started
     ui.send_signal(number)

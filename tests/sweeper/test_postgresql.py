@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from local_servers import free_port
 
 from hydra_plugins.resumable_optuna_sweeper._storage import open_storage
 
@@ -27,10 +28,8 @@ def server() -> Iterator[str]:
     if initdb is None or postgres is None:
         pytest.skip("PostgreSQL's initdb and postgres are not on the path")
     user = {"user": "nobody"} if os.geteuid() == 0 else {}
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         data = f"{folder}/data"
         begin = [initdb, "-D", data, "-U", "waferlab", "--auth=trust"]

@@ -3,18 +3,16 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from local_servers import first_answer, free_port
 from numpy.typing import NDArray
 
 from waferlab.config import DetectorConfig, ModelConfig, TrackingConfig
@@ -159,9 +157,7 @@ class TestRegistered:
         self, tracker: Tracker, kept: str, classifier: Classifier, maps: NDArray[np.uint8]
     ) -> None:
         tracker.register(kept, "served", "champion")
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
+        port = free_port()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # it starts uvicorn
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/served@champion"]
         server = subprocess.Popen(
@@ -175,17 +171,8 @@ class TestRegistered:
             json.dumps({"inputs": maps.tolist()}).encode(),
             {"Content-Type": "application/json"},
         )
-        deadline = time.monotonic() + 300
         try:
-            while True:
-                try:
-                    with urlopen(request, timeout=30) as answer:
-                        said = json.load(answer)["predictions"]
-                    break
-                except (URLError, ConnectionError, TimeoutError):
-                    assert server.poll() is None
-                    assert time.monotonic() < deadline
-                    time.sleep(0.3)
+            said = json.loads(first_answer(server, request))["predictions"]
         finally:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
+from local_servers import first_answer, free_port
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -211,12 +209,15 @@ class TestSync:
         assert len(runs) == 2
         assert all(whole(there.client, run.info.run_id) for run in runs)
 
-    def test_leaves_an_open_run_alone(self, kept: Tracker, server: str) -> None:
-        with (
-            kept.run("test", {}),
-            pytest.raises(WaferlabError, match="is open in another process"),
-        ):
-            list(Sync(kept, tracker(server, kept.store)).send())
+    def test_leaves_open_runs_and_sweeps_alone(self, kept: Tracker, server: str) -> None:
+        there, sweep = tracker(server, kept.store), kept.sweep("search", {**kept.tags})
+        with kept.run("open", {}) as is_open:
+            with kept.run("ended", {}) as ended:
+                pass
+            (sent,) = there.search(f"attributes.run_id = '{dict(Sync(kept, there).send())[ended.id]}'")
+            assert sent.info.run_name == "ended"
+            assert dict(Sync(kept, there).send()) == {is_open.id: None, sweep: None}
+        assert set(dict(Sync(kept, there).send())) == {is_open.id, sweep}
 
     def test_wants_to_know_the_server(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["sync", "tracking=local", f"store={tmp_path}", f"hydra.run.dir={tmp_path}"]) == 2
@@ -232,15 +233,7 @@ def serving(database: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                with urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                    break
-            except (URLError, ConnectionError, TimeoutError):
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+        first_answer(process, f"http://127.0.0.1:{port}/health")
         yield process
     finally:
         with suppress(ProcessLookupError):
@@ -251,9 +244,7 @@ def serving(database: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_run_outlives_the_server_that_it_began_on(
     server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     uri, store = f"http://127.0.0.1:{port}", tmp_path / "store"
     with serving(server, port) as process:
         place = tracker(uri, store, spare=True)

@@ -33,6 +33,6 @@ def run(composed: DictConfig) -> None:
     store = Tracker(config.tracking.model_copy(update={"uri": None}), config.store)
     sent = 0
     for here, there in Sync(store, server).send():
-        sent += 1
-        print(f"run {here} of {config.store} is run {there} at {server.uri}")
+        sent += there is not None
+        print(f"run {here} of {config.store} is {f'run {there} at {server.uri}' if there else 'still open; it waits'}")
     print(f"{sent} run{'s' * (sent != 1)} sent")

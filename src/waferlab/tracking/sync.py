@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mlflow.entities import Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
 
+from waferlab.errors import OpenElsewhereError
 from waferlab.tracking.run import METRICS_AT_ONCE, PARAMETERS_AT_ONCE, SWEEP, parts
 from waferlab.tracking.tracker import GOES_ON, UNSENT, Tracker
 
@@ -24,20 +25,20 @@ class Sync:
     store: Tracker
     server: Tracker
 
-    def send(self) -> Iterator[tuple[str, str]]:
-        """Send all runs that are meant for this server: ids in the store, and there. A sweep waits for its end.
-
-        Raises:
-            WaferlabError: a run is still open.
-        """
+    def send(self) -> Iterator[tuple[str, str | None]]:
+        """Send all runs that are meant for this server: ids in the store, and there; None of those still open."""
         unsent = list(self.store.search(f"tags.`{UNSENT}` = '{self.server.uri}'"))
         sent = {run.info.run_id: self._there(run) for run in unsent}  # all of them first, as they name each other
         for run in unsent:
-            here, is_open = run.info.run_id, run.info.status == RUNNING
-            if not (is_open and run.data.tags.get("role") == SWEEP):
+            here = run.info.run_id
+            try:
+                if run.info.status == RUNNING and run.data.tags.get("role") == SWEEP:
+                    raise OpenElsewhereError(here)
                 with self.store.held(run.data.tags.get(GOES_ON, here)):
                     self._complete(run, sent)
                 yield here, sent[here]
+            except OpenElsewhereError:
+                yield here, None
 
     def _there(self, run: MlflowRun) -> str:
         """The server's run that this one becomes, or goes on with."""

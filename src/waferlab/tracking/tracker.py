@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from optuna import TrialPruned
 
 from waferlab.config import TrackingConfig
-from waferlab.errors import Interrupted, WaferlabError
+from waferlab.errors import Interrupted, OpenElsewhereError, WaferlabError
 from waferlab.tracking.machine import watched_machine
 from waferlab.tracking.run import (
     CONFIG_FILE,
@@ -175,20 +175,26 @@ class Tracker:
         """Tag the runs of a sweep's trials with what became of them; those that a crash left open are closed."""
         for run in list(self.search(f"tags.sweep = '{sweep}' and tags.role != '{SWEEP}'")):
             if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
-                with suppress(WaferlabError), self.held(run.info.run_id):
+                with suppress(OpenElsewhereError), self.held(run.info.run_id):
                     self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
             if run.data.tags["role"] == EXPERIMENT:
                 self.client.set_tag(run.info.run_id, TRIAL_STATE, states.get(int(run.data.tags["trial"]), "unknown"))
 
     @contextmanager
     def held(self, run_id: str) -> Iterator[None]:
-        """Keep other processes of this machine from writing to the same run."""
+        """Keep other processes of this machine from writing to the same run.
+
+        Raises:
+            OpenElsewhereError: one of them does.
+        """
         lock = FileLock(self.store / "runs" / f"{run_id}.lock")
         Path(lock.lock_file).parent.mkdir(exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise WaferlabError(f"run {run_id} is open in another process; wait for it, or end it first") from error
+            raise OpenElsewhereError(
+                f"run {run_id} is open in another process; wait for it, or end it first"
+            ) from error
         try:
             yield
         finally:
