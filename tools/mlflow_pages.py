@@ -40,7 +40,8 @@ class Sweep:
         """The newest sweep of a store, of one objective."""
         client = MlflowClient(f"sqlite:///{(store / 'mlflow.db').resolve()}")
         (run, *_) = client.search_runs(["1"], "tags.role = 'sweep'")
-        below = client.search_runs(["1"], f"tags.sweep = '{run.info.run_name}' and tags.role = 'experiment'")
+        (*_, study) = (value for key, value in run.data.tags.items() if key == "sweep.id")
+        below = client.search_runs(["1"], f"tags.`sweep.id` = '{study}' and tags.role = 'experiment'")
         complete = [trial for trial in below if trial.data.tags["trial.state"] == "complete"]
         return cls(run, sorted(complete, key=lambda trial: int(trial.data.tags["trial"])))
 

@@ -95,11 +95,15 @@ def _compose_and_run(command: str, overrides: list[str]) -> None:
     import hydra
     from hydra.errors import HydraException
 
+    from hydra_plugins.resumable_optuna_sweeper import SweepFailedError
+
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # faults reach us, instead of Hydra's own report and exit
     folder = config_folder()
     sys.argv = [f"waferlab {command}", *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(folder), config_name=command)(_guarded(command))()
+    except SweepFailedError as error:
+        sys.exit(_fail(str(error), 1))
     except HydraException as error:
         said = [line for line in str(error).splitlines() if not line.startswith("To append to your ")]
         if len(said) == 1 and (wrong := re.match(r"Could not override '([^']+)'", said[0])):
@@ -107,6 +111,9 @@ def _compose_and_run(command: str, overrides: list[str]) -> None:
         sys.exit(_fail("\n".join([*said, f"waferlab {command} --cfg job   shows all keys"]), 2))
     except _JobFailedError as failed:
         sys.exit(failed.code)
+    except Interrupted as stop:  # before a job, or between those of a sweep
+        on = "\nto go on: start the same sweep again" if {"-m", "--multirun"} & set(overrides) else ""
+        sys.exit(_fail(f"{stop}{on}", 128 + stop.signal_number))
 
 
 def _meant(command: str, key: str, folder: Path) -> str:
@@ -122,17 +129,18 @@ def _meant(command: str, key: str, folder: Path) -> str:
 class _JobFailedError(Exception):
     """A job of a sweep has failed and said why; the others still run, then the sweep ends with the first one's code."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exit code {code}")
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
         self.code = code
 
 
-def _end_job(code: int) -> NoReturn:
+def _end_job(message: str, code: int) -> NoReturn:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    _fail(message, code)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise _JobFailedError(code)
+        raise _JobFailedError(code, message)
     sys.exit(code)
 
 
@@ -144,14 +152,14 @@ def _guarded(command: str) -> Callable[[Any], Any]:
         try:
             return importlib.import_module(f"waferlab.commands.{command}").run(composed)
         except ConfigError as error:
-            _end_job(_fail(str(error), 2))
+            _end_job(str(error), 2)
         except WaferlabError as error:
-            _end_job(_fail(str(error), 1))
+            _end_job(str(error), 1)
         except BrokenPipeError:
             raise
         except OSError as error:
             place = error.filename2 or error.filename or ""  # of two, the second is the one that was written
-            _end_job(_fail(f"{error.strerror or error}: {place}".rstrip(": "), 1))
+            _end_job(f"{error.strerror or error}: {place}".rstrip(": "), 1)
         except Interrupted as stop:
             sys.exit(_fail("\n".join([str(stop), *getattr(stop, "__notes__", ())]), 128 + stop.signal_number))
 

@@ -127,6 +127,15 @@ class TestRows:
 
 
 class TestEvaluations:
+    def test_an_evaluation_of_some_seeds_or_in_more_views_stands_beside_the_training(self, tracker: Tracker) -> None:
+        trained = [log(tracker, {"student": 0.8}, seed=seed) for seed in range(3)]
+        log(tracker, {"model": 0.8}, arm=None, role="evaluation", model=trained[1])
+        views = log(tracker, {"model": 0.9}, arm=None, role="evaluation", model=trained[0])
+        Run(tracker.client, views, tracker.uri).metrics({"test/model/views": 8})
+        found = rows(read_study(tracker, "small"))
+        assert [(row.name, row.views, row.seeds) for row in found] == [("net1", 1, 3), ("net1", 8, 1)]
+        assert [row.metrics["exact_match"].mean for row in found] == pytest.approx([0.8, 0.9])
+
     def test_an_evaluation_belongs_to_the_arm_and_seed_of_its_model(self, tracker: Tracker) -> None:
         for seed in (3, 4):
             trained = log(tracker, {"student": 0.99}, arm="simulated", seed=seed, dataset="simulated")
@@ -239,9 +248,9 @@ class TestPage:
     def sweep(self, folder: Path, name: str = "search") -> SweepRun:
         """One trial and a figure."""
         drawn = save({"history": Figure(figsize=(2, 1))}, folder)
-        trial = Trial(0, {"student.width": "8"}, {"val/exact_match": 0.5}, seconds=60)
+        trial = Trial(0, {"student.width": "8"}, (0.5,), seconds=60)
         states = {"complete": 1, "pruned": 3}
-        return SweepRun(name, "val/exact_match", "waferlab train seed=1", states, 120, {}, [trial], drawn)
+        return SweepRun(name, ("val/exact_match",), ("waferlab train seed=1",), states, 120, {}, [trial], drawn)
 
     def written(self, tracker: Tracker, folder: Path) -> Path:
         results = write_report("small", read_study(tracker, "small"), folder)

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -14,7 +15,7 @@ import optuna
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from hydra_plugins.resumable_optuna_sweeper import current_trial
+from hydra_plugins.resumable_optuna_sweeper import became, current_trial
 
 DEFAULTS = {
     "x": 1.0,
@@ -62,6 +63,14 @@ def main(config: DictConfig) -> object:
 
 
 ConfigStore.instance().store("app", DEFAULTS)
+
+
+def concluded(study: optuna.Study, _: DictConfig, best: Sequence[Sequence[str]], has_failed: bool) -> None:
+    """Write down what the sweep came to; be killed before, where the environment wants it."""
+    if "APP_KILL_CONCLUSION" in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+    states = [became(trial) for trial in study.trials]
+    Path("concluded.txt").write_text(f"{' '.join(states)}; {list(best)}; {has_failed}")
 
 
 def names(_: DictConfig) -> list[str]:

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.resumable_optuna_sweeper import became
+from hydra_plugins.resumable_optuna_sweeper._space import Space
 from hydra_plugins.resumable_optuna_sweeper._storage import open_storage
+from hydra_plugins.resumable_optuna_sweeper._study import Plan, SharedStudy
 
 APP = Path(__file__).with_name("app.py")
 SWEEP = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.seed=1", "hydra.sweeper.study_name=s", "hydra.sweep.dir=sweep")
@@ -90,8 +94,11 @@ class TestOneProcess:
     def test_the_limit_of_failures_is_the_studys(self) -> None:
         given = ("x=-3,-4,-5,1", "fail_below=0", "hydra/sweeper/sampler=grid", "hydra.sweeper.max_failures=1")
         for _ in range(2):
-            assert "2 trials have failed, more than hydra.sweeper.max_failures=1" in sweep(*given, code=1)
+            said = sweep(*given, "hydra.sweeper.concluded=app.concluded", code=1)
+            assert "2 trials have failed, more than hydra.sweeper.max_failures=1; the first one, trial 0, with" in said
+            assert "ValueError: -3 is too small" in said
         assert len(study().trials) == 2
+        assert Path("concluded.txt").read_text() == "fail fail; []; True"
 
     def test_the_pruner_ends_trials_that_promise_little(self) -> None:
         given = ("x=2,2,2,9", "epochs=3", "hydra/sweeper/sampler=grid", "hydra/sweeper/pruner=median")
@@ -161,12 +168,24 @@ class TestOneProcess:
         said = sweep("x=.nan,1", "hydra/sweeper/sampler=grid")
         assert "study: 1 complete, 1 fail" in said
 
-    @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsgaii", "gp"])
-    def test_a_seed_makes_the_same_trials(self, sampler: str) -> None:
+    @pytest.mark.parametrize(
+        ("sampler", "learning_after"),
+        [
+            ("tpe", "n_startup_trials=2"),
+            ("random", None),
+            ("qmc", None),
+            ("gp", "n_startup_trials=2"),
+            ("cmaes", "n_startup_trials=1"),
+            ("nsgaii", "population_size=2"),
+            ("nsgaiii", "population_size=2"),
+        ],
+    )
+    def test_a_seed_makes_the_same_trials(self, sampler: str, learning_after: str | None) -> None:
         found = []
         for folder in ("one", "other"):
-            space = ("x=0,1,2,3", "y=range(0,4)")
-            sweep(*space, f"hydra/sweeper/sampler={sampler}", f"hydra.sweep.dir={folder}", "hydra.sweeper.n_trials=3")
+            space = ["x=interval(-5,5)", "y=range(0,4)", f"hydra/sweeper/sampler={sampler}"]
+            space += [f"+hydra.sweeper.sampler.{learning_after}"] if learning_after else []
+            sweep(*space, f"hydra.sweep.dir={folder}", "hydra.sweeper.n_trials=6")
             storage = open_storage(f"{folder}/study.journal")
             found.append([trial.params for trial in optuna.load_study(study_name="s", storage=storage).trials])
         assert found[0] == found[1]
@@ -183,7 +202,7 @@ class TestCrashes:
         assert [trial.state for trial in study().trials] == [TrialState.FAIL]
         sweep("x=interval(-5,5)", "hydra.sweeper.n_trials=1")
         first, again = study().trials
-        assert first.user_attrs["sweeper:cut_off"]
+        assert became(first) == "cut off"
         assert again.params == first.params
         assert again.user_attrs["sweeper:retry_of"] == 0
 
@@ -216,8 +235,9 @@ class TestCrashes:
         assert "its last line was unfinished" in sweep("x=interval(-5,5)", "hydra.sweeper.n_trials=2")
         assert len(counting()) == 2
 
-    def test_a_trial_closed_from_outside_is_no_fault_of_its_worker(self) -> None:
-        with start("x=1,2", "seconds=2", "hydra/sweeper/sampler=grid") as job:
+    @pytest.mark.parametrize("judged", [[], ["named=true", "hydra.sweeper.objective=value"]], ids=["", "by name"])
+    def test_a_trial_closed_from_outside_is_no_fault_of_its_worker(self, judged: list[str]) -> None:
+        with start("x=1,2", "seconds=2", "hydra/sweeper/sampler=grid", *judged) as job:
             wait_for_jobs(1)
             study().tell(0, state=TrialState.FAIL)
             said = job.communicate()[0]
@@ -233,6 +253,41 @@ class TestCrashes:
         assert "1 complete, 1 given up" in sweep(*given)
         assert [trial.user_attrs["sweeper:slot"] for trial in study().trials] == [0, 0, 1]
         assert [trial.state.name for trial in study().trials] == ["FAIL", "FAIL", "COMPLETE"]
+
+    def test_a_conclusion_that_was_cut_off_is_made_by_the_next_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given = ("x=1,2", "hydra/sweeper/sampler=grid", "hydra.sweeper.concluded=app.concluded")
+        monkeypatch.setenv("APP_KILL_CONCLUSION", "")
+        sweep(*given, code=-signal.SIGKILL)
+        monkeypatch.delenv("APP_KILL_CONCLUSION")
+        for _ in range(2):
+            assert "nothing is left to do" in sweep(*given)
+            assert Path("concluded.txt").read_text() == "complete complete; [['x=2']]; False"
+        Path("concluded.txt").unlink()
+        sweep(*given)
+        assert not Path("concluded.txt").exists(), "once is enough"
+
+    def test_a_job_whose_worker_died_while_choosing_gets_its_point_of_the_grid(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parser = OverridesParser.create()
+        space = Space.of(parser.parse_overrides(["x=0,1", "y=0,1"]), {})
+        sampler, grid = {"_target_": "optuna.samplers.RandomSampler"}, space.grid()
+        shared = SharedStudy("s.journal", "s", ["minimize"], Plan(4, 0, 5, grid), space, {}, sampler, None, 1)
+
+        def half(_: Space, trial: optuna.Trial) -> None:
+            trial.suggest_categorical("x", ["0", "1"])
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as dying:
+            dying.setattr(Space, "suggest", half)
+            with pytest.raises(KeyboardInterrupt):
+                shared.claim(1)
+        assert [job.overrides for job in shared.claim(4)] == [
+            ["x=0", "y=0"],
+            ["x=0", "y=1"],
+            ["x=1", "y=0"],
+            ["x=1", "y=1"],
+        ]
 
     def test_killed_ten_times_it_comes_to_what_it_would_have_come_to(self) -> None:
         given = ("x=interval(-5,5)", "hydra.sweeper.n_trials=16", "hydra.sweeper.retries=20", "seconds=0.05")

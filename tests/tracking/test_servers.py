@@ -168,7 +168,7 @@ class TestSync:
         return place
 
     def test_keeps_who_belongs_to_whom(self, kept: Tracker, server: str) -> None:
-        sweep = kept.sweep("search", {**kept.tags})
+        sweep = kept.sweep("search", "one", {})
         with kept.run("trial", {"role": EXPERIMENT, "mlflow.parentRunId": sweep, "sweep": "search", "trial": 0}) as run:
             with kept.run("teacher", {}) as teacher:
                 pass
@@ -186,8 +186,9 @@ class TestSync:
 
     def test_finds_a_sweep_that_began_on_the_server(self, kept: Tracker, server: str) -> None:
         there = tracker(server, kept.store)
-        began = there.sweep("search", {})
-        with kept.run("trial", {"mlflow.parentRunId": kept.sweep("search", {**kept.tags})}):
+        there.sweep("search", "an earlier one", {})
+        began = there.sweep("search", "one", {})
+        with kept.run("trial", {"mlflow.parentRunId": kept.sweep("search", "one", {})}):
             pass
         list(Sync(kept, there).send())
         (trial,) = there.search("attributes.run_name = 'trial'")
@@ -209,8 +210,24 @@ class TestSync:
         assert len(runs) == 2
         assert all(whole(there.client, run.info.run_id) for run in runs)
 
+    def test_leaves_a_run_that_was_finished_there_finished(
+        self, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place = tracker(server, tmp_path / "store", spare=True)
+        with monkeypatch.context() as gone, suppress(KeyboardInterrupt), place.run("test", {}) as run:
+            for call in ("log_batch", "set_terminated"):
+                gone.setattr(place.client, call, refuses)
+            run.metrics({"val/macro_f1": 0.5})
+            raise KeyboardInterrupt
+        with tracker(server, tmp_path / "store").run("test", {}, resume=run.id):
+            pass
+        ((_, there),) = Sync(tracker(None, tmp_path / "store"), place).send()
+        assert there == run.id
+        found = place.client.get_run(run.id)
+        assert (found.info.status, found.data.metrics) == ("FINISHED", {"val/macro_f1": 0.5})
+
     def test_leaves_open_runs_and_sweeps_alone(self, kept: Tracker, server: str) -> None:
-        there, sweep = tracker(server, kept.store), kept.sweep("search", {**kept.tags})
+        there, sweep = tracker(server, kept.store), kept.sweep("search", "one", {})
         with kept.run("open", {}) as is_open:
             with kept.run("ended", {}) as ended:
                 pass
@@ -256,5 +273,7 @@ def test_a_run_outlives_the_server_that_it_began_on(
         sync = ["sync", "tracking=server", f"tracking.uri={uri}", "tracking.experiment=test", f"store={store}"]
         assert main([*sync, f"hydra.run.dir={tmp_path}"]) == 0
         assert f"is run {run.id} at {uri}\n1 run sent\n" in capsys.readouterr().out
+        assert main(["ui", *sync[1:], f"hydra.run.dir={tmp_path}"]) == 0
+        assert f"the server shows them itself:\n{uri}/#/experiments/" in capsys.readouterr().out
         assert whole(place.client, run.id)
         assert place.client.get_run(run.id).info.status == "FINISHED"

@@ -1,14 +1,22 @@
 """A Hydra sweeper on Optuna whose sweeps prune, resume, keep all workers busy, and outlive what fails in them.
 
-`current_trial` is for use within jobs. Nothing heavy is imported here, as Hydra imports its plugins at every start.
+`current_trial` is for use within jobs, `study_id` and `became` are for a sweep's end. Nothing heavy is imported here,
+as Hydra imports its plugins at every start.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hydra.errors import HydraException
+
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
+
+
+class SweepFailedError(HydraException):
+    """Nothing was wrong with the sweep's configuration, but too many of its jobs failed, or a worker did."""
 
 
 def current_trial() -> Trial | None:
@@ -23,3 +31,17 @@ def objectives_of_sweep() -> tuple[str, ...]:
     from hydra_plugins.resumable_optuna_sweeper._trial import objectives  # noqa: PLC0415
 
     return objectives()
+
+
+def study_id(study: Study) -> str:
+    """What tells a study from an earlier one of the same name, whose folder was deleted, say."""
+    from hydra_plugins.resumable_optuna_sweeper._study import ID  # noqa: PLC0415
+
+    return str(study.user_attrs[ID])
+
+
+def became(trial: FrozenTrial) -> str:
+    """What became of a trial: ``complete``, ``pruned``, ``fail``; ``cut off`` where its job was ended from outside."""
+    from hydra_plugins.resumable_optuna_sweeper._study import CUT_OFF  # noqa: PLC0415
+
+    return "cut off" if CUT_OFF in trial.user_attrs else trial.state.name.lower()

@@ -126,8 +126,8 @@ class Goal:
                     raise HydraException(f"hydra.sweeper: a job returns no {name}; it returns {', '.join(available)}")
         return cls(names, tuple(settings.direction), dict(settings.constraints))  # type: ignore[arg-type]
 
-    def take(self, trial: Trial, returned: Any) -> list[float]:
-        """The values of the objectives in what a job returned; constraints and the rest are kept with the trial.
+    def take(self, returned: Any) -> list[float]:
+        """The values of the objectives in what a job returned.
 
         Raises:
             TypeError, ValueError: it returned something else.
@@ -136,16 +136,21 @@ class Goal:
             values = [float(value) for value in (returned if isinstance(returned, (list, tuple)) else [returned])]
         else:
             found = dict(returned)
-            for name, value in found.items():
-                trial.set_user_attr(str(name), value)
-            values = [_number(found, name) for name in self.names]
-            for name, limit in self.constraints.items():
-                trial.set_constraint(name, _number(found, name) - limit)
+            values = [_number(found, name) for name in (*self.names, *self.constraints)][: len(self.names)]
         if len(values) != len(self.directions):
             raise ValueError(f"{len(values)} values, and there are {len(self.directions)} objectives")
         if not all(map(math.isfinite, values)):
             raise ValueError("an objective is not finite")
         return values
+
+    def keep(self, trial: Trial, returned: Any) -> None:
+        """Write down with a trial what its job returned by name, and how far it is from its constraints."""
+        if self.names is not None:
+            found = dict(returned)
+            for name, value in found.items():
+                trial.set_user_attr(str(name), value)
+            for name, limit in self.constraints.items():
+                trial.set_constraint(name, _number(found, name) - limit)
 
 
 def _number(found: Mapping[str, Any], name: str) -> float:

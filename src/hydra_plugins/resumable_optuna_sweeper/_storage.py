@@ -11,6 +11,7 @@ import optuna
 from filelock import FileLock
 from hydra.errors import HydraException
 from hydra.utils import instantiate
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
@@ -88,18 +89,24 @@ def one_at_a_time(place: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _postgresql_lock(url: str) -> Iterator[None]:
     from sqlalchemy import NullPool, create_engine, text  # noqa: PLC0415 - only where it is needed
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
     key = {"key": zlib.crc32(b"resumable_optuna_sweeper")}
     try:
         engine = create_engine(url, poolclass=NullPool)
     except ImportError as error:
         raise HydraException(f"hydra.sweeper.storage: {error}; install the database's driver") from error
-    with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+    with contextlib.ExitStack() as held:
+        try:
+            connection = held.enter_context(engine.connect())
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+        except SQLAlchemyError as error:
+            raise StorageInternalError(f"the database doesn't answer ({error})") from error
         try:
             yield
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+            with contextlib.suppress(SQLAlchemyError):  # if it is gone, so is the lock
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
 
 
 def made_pruner(pruner: Mapping[str, Any] | None) -> BasePruner:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
+from uuid import uuid4
 
 import numpy as np
 import optuna
@@ -22,6 +23,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler, QMCSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from hydra_plugins.resumable_optuna_sweeper import SweepFailedError
 from hydra_plugins.resumable_optuna_sweeper._process import is_alive, this_worker
 from hydra_plugins.resumable_optuna_sweeper._space import Space, Value
 from hydra_plugins.resumable_optuna_sweeper._storage import made_pruner, mend, one_at_a_time, open_storage
@@ -35,15 +37,11 @@ _OWN: Final = "sweeper:"
 SLOT, WORKER, HEARTBEAT, CUT_OFF, RETRY_OF, ERROR, OVERRIDES = (
     _OWN + name for name in ("slot", "worker", "heartbeat", "cut_off", "retry_of", "error", "overrides")
 )
-SEED, SEARCHED, CONCLUDED = (_OWN + name for name in ("seed", "searched", "concluded"))
+SEED, SEARCHED, CONCLUDED, ID = (_OWN + name for name in ("seed", "searched", "concluded", "id"))
 #: Seconds between two signs of life of a worker.
 BEAT: Final = 30.0
 #: Tries to tell a storage something that is away, and seconds between two.
 TRIES, PAUSE = 20, 3.0
-
-
-class TooManyFailuresError(HydraException):
-    """More trials of the study have failed than it may have."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,7 @@ class SharedStudy:
             if SEARCHED not in self.study.user_attrs:
                 drawn = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
                 self.study.set_user_attr(SEED, drawn)
+                self.study.set_user_attr(ID, uuid4().hex)
                 self.study.set_user_attr(SEARCHED, dict(searched))
         before = {**self.study.user_attrs[SEARCHED], "seed": str(self.seed)}
         for what, value in {**searched, "seed": str(self.seed if seed is None else seed)}.items():
@@ -125,10 +124,13 @@ class SharedStudy:
 
     def trials(self) -> list[FrozenTrial]:
         """Those that count: neither cut off, nor waiting."""
-        return [trial for trial in self._every() if _counts(trial)]
+        return self._patiently(self._counting)
 
     def best(self) -> list[FrozenTrial]:
         """The best one, or the Pareto front of several objectives; none where none is complete and feasible."""
+        return self._patiently(self._best)
+
+    def _best(self) -> list[FrozenTrial]:
         if len(self.study.directions) > 1:
             return self.study.best_trials
         try:
@@ -139,13 +141,19 @@ class SharedStudy:
     def claim(self, most: int) -> list[Job]:
         """The next trials, with numbers in a row, which nobody else has; none where the study has all its trials.
 
+        This process must have no job running.
+
         Raises:
-            TooManyFailuresError: the study's limit is passed.
+            SweepFailedError: the study's limit of failures is passed.
         """
         jobs: list[Job] = []
+        self._patiently(lambda: self._claim(most, jobs))
+        return jobs
+
+    def _claim(self, most: int, jobs: list[Job]) -> None:
         with one_at_a_time(self.place):
             for trial in self._every():
-                if trial.state == TrialState.RUNNING and not is_alive(_signs_of_life(trial)):
+                if trial.state == TrialState.RUNNING and not self._is_someones(trial, jobs):
                     self._cut_off(trial)
             self.check_failures()
             while len(jobs) < most and (slot := self._enqueued()) is not None:
@@ -158,20 +166,26 @@ class SharedStudy:
                 overrides = self.space.suggest(claimed)
                 claimed.set_user_attr(OVERRIDES, overrides)
                 jobs.append(Job(claimed, overrides))
-        return jobs
+
+    @staticmethod
+    def _is_someones(trial: FrozenTrial, ours: Sequence[Job]) -> bool:
+        """Whether a running trial has a worker; of those of this process, which is claiming, only these have."""
+        if trial.user_attrs.get(WORKER) == this_worker():
+            return any(job.trial.number == trial.number for job in ours)
+        return is_alive(_signs_of_life(trial))
 
     def check_failures(self) -> None:
         """Compare the failures with the limit.
 
         Raises:
-            TooManyFailuresError: there are more.
+            SweepFailedError: there are more.
         """
-        failed = [trial for trial in self.trials() if trial.state == TrialState.FAIL]
+        failed = [trial for trial in self._counting() if trial.state == TrialState.FAIL]
         lost = len(self.given_up())
         if len(failed) + lost > self.plan.max_failures:
             error = str(failed[0].user_attrs.get(ERROR, "")).strip().splitlines()[-1:] if failed else []
             first = f"; the first one, trial {failed[0].number}, with: {' '.join(error)}" if failed else ""
-            raise TooManyFailuresError(
+            raise SweepFailedError(
                 f"{len(failed) + lost} trials have failed, more than hydra.sweeper.max_failures="
                 f"{self.plan.max_failures}{first}"
             )
@@ -191,13 +205,22 @@ class SharedStudy:
         ]
         return len(tries) >= self.plan.total and not set(open_slots) - set(self.given_up())
 
-    def concludes(self) -> bool:
-        """Whether it is this worker's part to conclude the study: once, when all its slots have come to an end."""
+    @contextmanager
+    def concluding(self, is_over: bool = False) -> Iterator[bool]:
+        """Whether it is this worker's part to conclude the study: once all its slots have come to an end.
+
+        It is concluded when this context ends well; otherwise the next start concludes it. Trials that end later, or a
+        larger total, have it concluded anew.
+
+        Args:
+            is_over: it is, although slots are left.
+        """
         with one_at_a_time(self.place):
-            if not self.is_over() or self.study.user_attrs.get(CONCLUDED) == len(self._every()):
-                return False
-            self.study.set_user_attr(CONCLUDED, len(self._every()))
-            return True
+            ended = sum(trial.state.is_finished() for trial in self._every())
+            is_ours = (is_over or self.is_over()) and self.study.user_attrs.get(CONCLUDED) != ended
+            yield is_ours
+            if is_ours:
+                self.study.set_user_attr(CONCLUDED, ended)
 
     @contextmanager
     def alive(self, jobs: Sequence[Job]) -> Iterator[None]:
@@ -223,16 +246,26 @@ class SharedStudy:
         finally:
             ended.set()
 
-    def tell(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, error: str = "") -> None:
-        """Say what became of a trial; without effect where others have closed it meanwhile."""
+    def tell(
+        self,
+        trial: Trial,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        keep: Callable[[], None] | None = None,
+    ) -> None:
+        """Say what became of a trial; without effect where others have closed it meanwhile.
+
+        Args:
+            keep: writes down what else is to be known of it, before.
+        """
 
         def told() -> None:
             with one_at_a_time(self.place):
                 if self._every()[trial.number].state != TrialState.RUNNING:
                     log.warning(f"trial {trial.number} was closed by others meanwhile; what its job returned is lost")
                     return
-                if error:
-                    trial.set_user_attr(ERROR, error)
+                if keep is not None:
+                    keep()
                 self.study.tell(trial, values, state)
 
         self._patiently(told)
@@ -247,7 +280,7 @@ class SharedStudy:
                 return int(trial.user_attrs.get(SLOT, len(tries)))
         for slot, of in sorted(tries.items()):
             if all(CUT_OFF in trial.user_attrs for trial in of) and len(of) <= self.plan.retries:
-                self.study.enqueue_trial(of[-1].params, {SLOT: slot, RETRY_OF: of[-1].number})
+                self.study.enqueue_trial(_chosen(of[-1]), {SLOT: slot, RETRY_OF: of[-1].number})
                 return slot
         slot = len(tries)
         if slot >= self.plan.total:
@@ -262,6 +295,9 @@ class SharedStudy:
             if SLOT in trial.user_attrs:
                 tries.setdefault(int(trial.user_attrs[SLOT]), []).append(trial)
         return tries
+
+    def _counting(self) -> list[FrozenTrial]:
+        return [trial for trial in self._every() if _counts(trial)]
 
     def _every(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -292,6 +328,15 @@ class SharedStudy:
                 log.warning(f"the study's storage doesn't answer, trying again: {error}")
                 time.sleep(PAUSE)
         return ask()
+
+
+def _chosen(trial: FrozenTrial) -> dict[str, Value]:
+    """What a trial's parameters were or were going to be; where its worker died while they were chosen, what was given.
+
+    A part of them would shift the random numbers of the others.
+    """
+    given: dict[str, Value] = trial.system_attrs.get("fixed_params", {})
+    return dict(trial.params) if OVERRIDES in trial.user_attrs else given
 
 
 def _counts(trial: FrozenTrial) -> bool:

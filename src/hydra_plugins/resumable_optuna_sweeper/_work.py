@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.resumable_optuna_sweeper import SweepFailedError
 from hydra_plugins.resumable_optuna_sweeper._process import end, end_with_parent
 from hydra_plugins.resumable_optuna_sweeper._settings import Goal, Settings
 from hydra_plugins.resumable_optuna_sweeper._space import Space
@@ -36,7 +38,7 @@ from hydra_plugins.resumable_optuna_sweeper._study import ERROR, OVERRIDES, Job,
 log = logging.getLogger("resumable_optuna_sweeper")
 
 BEST = "best.yaml"
-Concluded = Callable[[optuna.Study, DictConfig, Sequence[Sequence[str]]], None]
+Concluded = Callable[[optuna.Study, DictConfig, Sequence[Sequence[str]], bool], None]
 
 
 @dataclass
@@ -101,9 +103,13 @@ class Work:
         return cls(study, goal, folder, settings, own, config)
 
     def run(self, launcher: Launcher) -> list[Sequence[JobReturn]]:
-        """Trial after trial, until there are none left."""
+        """Trial after trial, until there are none left.
+
+        Raises:
+            SweepFailedError: too many of the study's jobs have failed.
+        """
         batches: list[Sequence[JobReturn]] = []
-        while jobs := self.study.claim(self.settings.batch_size):
+        while jobs := self._claimed():
             with self.study.alive(jobs):
                 returned = launcher.launch([job.overrides for job in jobs], initial_job_idx=jobs[0].trial.number)
             for job, result in zip(jobs, returned, strict=True):
@@ -115,6 +121,13 @@ class Work:
             log.info("nothing is left to do; a larger hydra.sweeper.n_trials would go on")
         return batches
 
+    def _claimed(self) -> list[Job]:
+        try:
+            return self.study.claim(self.settings.batch_size)
+        except SweepFailedError:
+            self._conclude(has_failed=True)
+            raise
+
     def _tell(self, job: Job, returned: JobReturn) -> None:
         number, result = job.trial.number, returned._return_value
         if isinstance(result, optuna.TrialPruned):
@@ -123,17 +136,18 @@ class Work:
             return
         if returned.status == JobStatus.COMPLETED:
             try:
-                values = self.goal.take(job.trial, result)
+                values = self.goal.take(result)
             except (TypeError, ValueError) as wrong:
                 error = f"the job returned {result!r}: {wrong}"
             else:
-                self.study.tell(job.trial, TrialState.COMPLETE, values)
+                keep = partial(self.goal.keep, job.trial, result)
+                self.study.tell(job.trial, TrialState.COMPLETE, values, keep)
                 log.info(f"trial {number}: {_said(values)}{self._best()}")
                 return
         else:
             is_error = isinstance(result, BaseException)
             error = "".join(traceback.format_exception(result)) if is_error else str(result)
-        self.study.tell(job.trial, TrialState.FAIL, error=error)
+        self.study.tell(job.trial, TrialState.FAIL, keep=partial(job.trial.set_user_attr, ERROR, error))
         log.error(f"trial {number}: failed\n{error}")
 
     def _best(self) -> str:
@@ -146,7 +160,7 @@ class Work:
         A worker that dies, and that was not asked to, is replaced as often as a trial is retried.
 
         Raises:
-            HydraException: a worker ended in another way than by having nothing left to do.
+            SweepFailedError: too many jobs have failed, or a worker ended with work left to do.
         """
         told = {trial.number for trial in self.study.trials() if trial.state.is_finished()}
         workers = {number: self._start(number) for number in range(self.settings.workers)}
@@ -167,7 +181,7 @@ class Work:
             if worker.returncode:
                 file = self.folder / f"worker_{number}.log"
                 last = "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
-                raise HydraException(
+                raise SweepFailedError(
                     f"worker {number} ended with exit code {worker.returncode}; {file} ends with\n{last}"
                 )
         return []
@@ -193,8 +207,12 @@ class Work:
                 if error := trial.user_attrs.get(ERROR):
                     log.error(error)
 
-    def _conclude(self) -> None:
-        """Say what the study came to; whoever comes last writes down its best trials."""
+    def _conclude(self, has_failed: bool = False) -> None:
+        """Say what the study came to; whoever comes last writes down its best trials.
+
+        Args:
+            has_failed: it ends before all its slots have, as too many of its jobs have failed.
+        """
         trials = self.study.trials()
         counts = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
         counts["given up"] = len(self.study.given_up())
@@ -202,14 +220,16 @@ class Work:
         best = self.study.best()
         for trial in best:
             log.info(f"best: trial {trial.number}, {_said(trial.values)}: {shlex.join(_overrides(trial))}")
-        if self.study.concludes():
+        with self.study.concluding(has_failed) as is_ours:
+            if not is_ours:
+                return
             summary = [{"trial": each.number, "values": each.values, "overrides": _overrides(each)} for each in best]
-            partial = self.folder / f".{BEST}"
-            partial.write_text(OmegaConf.to_yaml(OmegaConf.create(summary)), encoding="utf-8")
-            partial.replace(self.folder / BEST)
+            unfinished = self.folder / f".{BEST}"
+            unfinished.write_text(OmegaConf.to_yaml(OmegaConf.create(summary)), encoding="utf-8")
+            unfinished.replace(self.folder / BEST)
             if self.settings.concluded:
                 concluded: Concluded = get_method(self.settings.concluded)
-                concluded(self.study.study, self.config, [each["overrides"] for each in summary])
+                concluded(self.study.study, self.config, [each["overrides"] for each in summary], has_failed)
 
 
 @contextmanager
@@ -274,9 +294,9 @@ def _take_folder(folder: Path, name: str, config: DictConfig) -> None:
     if file.exists() and (other := OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.study_name")) != name:
         log.warning(f"{folder} is the folder of study {other} too, whose jobs' folders are written over")
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".multirun.{os.getpid()}"
-    OmegaConf.save(config, partial)
-    partial.replace(file)
+    unfinished = folder / f".multirun.{os.getpid()}"
+    OmegaConf.save(config, unfinished)
+    unfinished.replace(file)
 
 
 def _let_go(returned: object) -> None:

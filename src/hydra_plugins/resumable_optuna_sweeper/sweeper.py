@@ -27,8 +27,8 @@ class SweeperConfig:
         constraints: ``{name: limit}``: what a job returns by this name should not be above the limit.
         objectives: a function that is given the composed configuration and names what jobs will return, so that a
             wrong name is refused before the first trial; its dotted path, or null.
-        concluded: a function that is given the study (`optuna.Study`), the configuration and the best jobs' overrides
-            when all trials are there; its dotted path, or null.
+        concluded: a function that is given the study (`optuna.Study`), the configuration, the best jobs' overrides, and
+            whether too many jobs have failed, when that is so or all trials are there; its dotted path, or null.
         study_name: null for a name that follows from what is searched and how, so that the same command goes on, also
             with other workers, limits and totals.
         storage: a journal file's path or a database's URL; null for a journal in the sweep's folder.

@@ -40,8 +40,8 @@ def _best(sweep: SweepRun) -> list[str]:
     rows = []
     for trial in sweep.trials[:BEST]:
         chosen = [markdown.text(_short(trial.chosen[key])) for key in keys]
-        rows.append([str(trial.number), *chosen, f"{100 * trial.metrics[sweep.objective]:.2f}"])
-    return markdown.table(["trial", *map(markdown.text, keys), sweep.objective], rows)
+        rows.append([str(trial.number), *chosen, *map(_value, sweep.objectives, trial.values)])
+    return markdown.table(["trial", *map(markdown.text, keys), *sweep.objectives], rows)
 
 
 def _facts(sweep: SweepRun) -> Iterable[str]:
@@ -54,13 +54,23 @@ def _facts(sweep: SweepRun) -> Iterable[str]:
             f"- time of all trials: {sweep.seconds / 60:.0f} min, {100 * share:.0f} % of what as many complete ones "
             f"would take, at their mean of {whole:.0f} s"
         )
-    lowest, middle = sweep.trials[-1], sweep.trials[len(sweep.trials) // 2]
-    found = [f"{100 * trial.metrics[sweep.objective]:.2f}" for trial in (sweep.trials[0], middle, lowest)]
-    yield f"- {sweep.objective} of complete trials: best {found[0]}, median {found[1]}, worst {found[2]}"
+    if len(sweep.objectives) == 1:
+        ranked = sweep.trials[0], sweep.trials[len(sweep.trials) // 2], sweep.trials[-1]
+        best, median, worst = (_value(sweep.objectives[0], trial.values[0]) for trial in ranked)
+        yield f"- {sweep.objectives[0]} of complete trials: best {best}, median {median}, worst {worst}"
+    else:
+        yield f"- the table is the Pareto front: {len(sweep.trials)} trials that no other one beats in everything"
     if sweep.importance:
         shares = sorted(sweep.importance.items(), key=lambda item: -item[1])
         yield "- importance: " + ", ".join(f"{key} {share:.2f}" for key, share in shares)
-    yield f"- the best one again: {markdown.code(sweep.best_command)}"
+    for command in sweep.best_commands[:BEST]:
+        which = "the best one" if len(sweep.objectives) == 1 else "one of these"
+        yield f"- {which} again, on the test part: {markdown.code(command)}"
+
+
+def _value(objective: str, value: float) -> str:
+    """Shares in percent, costs as they are."""
+    return f"{100 * value:.2f}" if objective.startswith("val/") else f"{value:,.4g}" if value < 1 else f"{value:,.0f}"
 
 
 def _short(value: str) -> str:

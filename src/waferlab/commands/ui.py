@@ -28,7 +28,7 @@ class UiConfig(Schema):
 
 
 def run(composed: DictConfig) -> None:
-    """Serve the UI until interrupted.
+    """Serve the UI until interrupted; of a server that has one, say where.
 
     Raises:
         WaferlabError: MLflow's server ended by itself, because the port is taken, say.
@@ -36,6 +36,9 @@ def run(composed: DictConfig) -> None:
     config = checked(UiConfig, composed)
     tracker = Tracker(config.tracking, config.store)
     page = f"#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"  # or it opens on traces
+    if tracker.uri.startswith("http"):
+        print(f"the server shows them itself:\n{tracker.uri.rstrip('/')}/{page}")
+        return
     print(f"MLflow UI on {tracker.uri}, Ctrl-C ends it; in some seconds at")
     print(f"http://{config.host}:{config.port}/{page}")
     serve = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri, "--workers", "1"]

@@ -15,6 +15,7 @@ from hydra import compose
 from rich.console import Console
 from rich.table import Table
 
+from hydra_plugins.resumable_optuna_sweeper import current_trial
 from waferlab.data.dataset import Dataset
 from waferlab.errors import Interrupted, WaferlabError
 from waferlab.experiment.compose import command_line
@@ -192,8 +193,9 @@ def told_how_to_go_on(run_id: str, command: str) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
-        is_trial = any(override.startswith("sweep=") for override in shlex.split(command))
-        on = "start the same sweep again" if is_trial else typed(command, "train", f"resume={run_id}")
+        on = (
+            "start the same sweep again" if current_trial() is not None else typed(command, "train", f"resume={run_id}")
+        )
         stop.add_note(f"to go on: {on}")
         raise
 

@@ -3,20 +3,22 @@
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from optuna import Study, TrialPruned
+from optuna.trial import FrozenTrial
 
-from hydra_plugins.resumable_optuna_sweeper import current_trial, objectives_of_sweep
+from hydra_plugins.resumable_optuna_sweeper import became, current_trial, objectives_of_sweep, study_id
 from waferlab.config import TrackingConfig
 from waferlab.experiment.compose import command_line, plain
 from waferlab.metrics.anomaly import METRICS
 from waferlab.metrics.multilabel import HEADLINES
 from waferlab.schema import Component, parse
 from waferlab.tracking.sweep_figures import importance, sweep_figures
-from waferlab.tracking.sweeps import BEST, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
+from waferlab.tracking.sweeps import BEST, DIRECTION, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
 from waferlab.tracking.tracker import Tracker
 
 #: What a trial may be judged by apart from validation metrics; the less, the better.
@@ -59,8 +61,9 @@ def trial_tags(tracker: Tracker, tags: Mapping[str, object]) -> dict[str, object
     trial = current_trial()
     if trial is None:
         return {}
-    name = trial.study.study_name
-    return {"mlflow.parentRunId": tracker.sweep(name, tags), "sweep": name, "trial": trial.number}
+    name, study = trial.study.study_name, study_id(trial.study)
+    parent = tracker.sweep(name, study, tags)
+    return {"mlflow.parentRunId": parent, "sweep": name, "sweep.id": study, "trial": trial.number}
 
 
 def run_name(otherwise: str) -> str:
@@ -69,28 +72,51 @@ def run_name(otherwise: str) -> str:
     return otherwise if trial is None else f"trial {trial.number}"
 
 
-def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]]) -> None:
+def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]], has_failed: bool) -> None:
     """Complete the sweep's own run: what its best trials came to, their commands, and figures of the search.
 
-    The commands train without the sweep, and so measure on the test part.
+    The commands train a best trial again, alone, and measure on the test part.
+
+    Args:
+        has_failed: too many trials have; so has the run, then.
     """
     judged_by = composed.hydra.sweeper.objective
     names = list(judged_by) if isinstance(judged_by, ListConfig) else [judged_by]
     settings = plain(OmegaConf.masked_copy(composed, ["tracking", "store"]))
     tracker = Tracker(parse(TrackingConfig, settings["tracking"]), Path(settings["store"]), spare=True)
-    parent = tracker.sweep(study.study_name, settings["tracking"]["tags"])
-    with tempfile.TemporaryDirectory() as to, tracker.run(study.study_name, {}, parent) as run:
-        states = {trial.number: trial.state.name.lower() for trial in study.trials}
-        tracker.conclude(study.study_name, states)
+    parent = tracker.sweep(study.study_name, study_id(study), settings["tracking"]["tags"])
+    trials = study.trials
+    with (
+        tempfile.TemporaryDirectory() as to,
+        suppress(_TooManyFailuresError),
+        tracker.run(study.study_name, {}, parent) as run,
+    ):
+        states = {trial.number: became(trial) for trial in trials}
+        tracker.conclude(study_id(study), states, {trial.number: _named(names, trial) for trial in trials})
+        tracker.untag(parent, BEST)
         run.metrics({f"{TRIALS}{state}": count for state, count in Counter(states.values()).items()})
-        run.tags({SEARCHED: " ".join(sorted({key for trial in study.trials for key in trial.params}))})
+        searched = sorted({key for trial in trials for key in trial.params})
+        directions = [direction.name.lower() for direction in study.directions]
+        run.tags({SEARCHED: " ".join(searched), OBJECTIVE: " ".join(names), DIRECTION: " ".join(directions)})
         if len(names) == 1:
-            run.tags({OBJECTIVE: names[0]})
             run.metrics({f"{IMPORTANCE}{key}": share for key, share in importance(study).items()})
             run.tags({f"{BEST}{key}": value for trial in study.best_trials[:1] for key, value in trial.params.items()})
         for place, overrides in enumerate(best):
-            alone = [override for override in overrides if not override.startswith("sweep=")]
-            run.tags({f"{BEST}{place}": command_line("train", alone)})
-        for place, trial in enumerate(study.best_trials):
-            run.metrics(dict(zip(names, trial.values, strict=True)), place)
+            run.tags({f"{BEST}{place}": command_line("train", [*overrides, "test=true"])})
+        found = [_named(names, trial) for trial in study.best_trials]
+        for name, direction in zip(names, directions, strict=True):
+            values = [each[name] for each in found]
+            if values:
+                run.metrics({name: max(values) if direction == "maximize" else min(values)}, step=len(trials))
         run.figures(sweep_figures(study, names, Path(to)))
+        if has_failed:
+            raise _TooManyFailuresError
+
+
+class _TooManyFailuresError(Exception):
+    """Ends a sweep's run as failed."""
+
+
+def _named(names: Sequence[str], trial: FrozenTrial) -> dict[str, float]:
+    """The objectives of a complete trial; nothing of others."""
+    return dict(zip(names, trial.values, strict=True)) if became(trial) == "complete" else {}

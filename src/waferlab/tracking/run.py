@@ -21,8 +21,9 @@ _LONGEST_PARAMETER = 6000
 PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 100, 1000
 #: Prefix of metrics that say how right and how sure a teacher is on the maps that it teaches.
 TEACHING = "taught/"
-#: Tag of a sweep's trial: what became of it.
-TRIAL_STATE = "trial.state"
+#: Tags of a sweep's trial: what became of it, and its objectives' values as JSON; of both, what tells their sweep from
+#: others of its name.
+TRIAL_STATE, TRIAL_VALUES, SWEEP_ID = "trial.state", "trial.values", "sweep.id"
 
 #: What a run is, as its tag ``role`` says: a whole experiment, the training of a teacher, an evaluation, or a sweep of
 #: experiments.

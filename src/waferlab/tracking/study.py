@@ -62,6 +62,11 @@ class StudyRun:
         """The model that the run was about: the student, or the teacher where there is no student."""
         return next(name for name in NETWORKS if name in self.metrics)
 
+    @property
+    def views(self) -> int:
+        """Dihedral views of a map that the network's answers are the mean of."""
+        return int(self.metrics[self.network].get("views", 1))
+
 
 @dataclass(frozen=True)
 class Row:
@@ -87,7 +92,7 @@ class Row:
 
 
 def read_study(tracker: Tracker, study: str) -> list[StudyRun]:
-    """The runs that count: finished, the newest of each arm, seed and data set; sorted by these.
+    """The runs that count: finished, the newest of each arm, seed, data set and number of views; sorted by these.
 
     Raises:
         WaferlabError: the study has no finished run.
@@ -96,7 +101,7 @@ def read_study(tracker: Tracker, study: str) -> list[StudyRun]:
     newest: dict[tuple[object, ...], StudyRun] = {}
     for run in tagged:  # oldest first
         if run.data.tags["study"] == study and (read := _read(run, tracker)) is not None:
-            newest[read.data, read.arm, read.seed] = read
+            newest[read.data, read.arm, read.seed, read.views] = read
     if not newest:
         known = ", ".join(sorted({run.data.tags["study"] for run in tagged}))
         raise WaferlabError(
@@ -109,22 +114,24 @@ def read_study(tracker: Tracker, study: str) -> list[StudyRun]:
 def rows(runs: Sequence[StudyRun]) -> list[Row]:
     """The table of runs on the same data: arms by size, the largest first, then teachers and trivial baselines.
 
+    Of an arm that was evaluated in other numbers of views, too, there is a row for each.
+
     A teacher that its students name but that is no arm of its own has the row ``teacher``.
     """
     arms, teachers = defaultdict(list), {}
     for run in runs:
-        arms[run.arm].append(run)
+        arms[run.arm, run.views].append(run)
         if run.network != "teacher" and "teacher" in run.metrics:
             teachers[_teacher_of(run)] = run
     for run in runs:
         if run.network == "teacher":
             teachers.pop(_teacher_of(run), None)
-    made = [_row(arm, members, members[0].network) for arm, members in arms.items()]
-    made.sort(key=lambda row: (-(row.bytes or 0), row.name))
+    made = [_row(arm, members) for (arm, _), members in arms.items()]
+    made.sort(key=lambda row: (-(row.bytes or 0), row.name, row.views))
     if teachers:
-        made.append(_row("teacher", list(teachers.values()), "teacher", tagged=False))
+        made.append(_row("teacher", list(teachers.values()), "teacher"))
     baselines = {name: run for run in runs for name in run.metrics if name not in NETWORKS}
-    return made + [_row(name, [run], name, tagged=False) for name, run in sorted(baselines.items())]
+    return made + [_row(name, [run], name) for name, run in sorted(baselines.items())]
 
 
 def unseen(runs: Iterable[StudyRun]) -> dict[tuple[str, str], dict[str, Spread]]:
@@ -143,13 +150,14 @@ def _teacher_of(run: StudyRun) -> str | None:
     return run.tags.get("teacher.run_id") or run.tags.get("teacher.file")
 
 
-def _row(name: str, runs: Sequence[StudyRun], model: str, tagged: bool = True) -> Row:
-    metrics = [run.metrics[model] for run in runs]
+def _row(name: str, runs: Sequence[StudyRun], beside: str | None = None) -> Row:
+    """Of what the runs were about, or of what was measured beside it: a teacher or a trivial baseline."""
+    metrics = [run.metrics[beside or run.network] for run in runs]
     sizes = [int(values["bytes"]) for values in metrics if "bytes" in values]
-    tags = runs[-1].tags if tagged else {}
+    tags = {} if beside else runs[-1].tags
     return Row(
         name=name,
-        seeds=len(runs) if model in NETWORKS else None,
+        seeds=len(runs) if beside is None or beside in NETWORKS else None,
         metrics={key: Spread.of([values[key] for values in metrics]) for key in set.intersection(*map(set, metrics))},
         parameters=int(metrics[-1]["parameters"]),
         bytes=max(sizes) if sizes else None,

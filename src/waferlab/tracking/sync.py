@@ -8,12 +8,12 @@ from mlflow.entities import Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from waferlab.errors import OpenElsewhereError
-from waferlab.tracking.run import METRICS_AT_ONCE, PARAMETERS_AT_ONCE, SWEEP, parts
+from waferlab.tracking.run import METRICS_AT_ONCE, PARAMETERS_AT_ONCE, SWEEP, SWEEP_ID, parts
 from waferlab.tracking.tracker import GOES_ON, UNSENT, Tracker
 
 #: Tags: of a run that was sent, which run it has become; of that one, which it was.
 SENT, SENT_FROM = "sent.run", "sent.from"
-RUNNING, KILLED = RunStatus.to_string(RunStatus.RUNNING), RunStatus.to_string(RunStatus.KILLED)
+RUNNING, KILLED, FINISHED = map(RunStatus.to_string, (RunStatus.RUNNING, RunStatus.KILLED, RunStatus.FINISHED))
 #: Tags that name another run.
 _NAMING = ("mlflow.parentRunId", "teacher.run_id", "model")
 
@@ -47,8 +47,8 @@ class Sync:
             return goes_on
         known = f"tags.`{SENT_FROM}` = '{here}'"
         if run.data.tags.get("role") == SWEEP:  # it may have begun there
-            tags |= {"role": SWEEP, "sweep": run.data.tags["sweep"]}
-            known = f"tags.role = '{SWEEP}' and tags.sweep = '{tags['sweep']}'"
+            tags |= {"role": SWEEP, SWEEP_ID: run.data.tags[SWEEP_ID]}
+            known = f"tags.role = '{SWEEP}' and tags.`{SWEEP_ID}` = '{tags[SWEEP_ID]}'"
         for begun in self.server.search(known):
             return str(begun.info.run_id)
         made = self.server.client.create_run(self.server.experiment_id, run.info.start_time, tags, run.info.run_name)
@@ -69,7 +69,8 @@ class Sync:
         tags = {key: self._renamed(key, value, sent) for key, value in run.data.tags.items()}
         kept = {key for key in tags if key in (UNSENT, GOES_ON) or (GOES_ON in tags and key.startswith("mlflow."))}
         client.log_batch(there, tags=[RunTag(key, value) for key, value in tags.items() if key not in kept])
-        client.set_terminated(there, KILLED if run.info.status == RUNNING else run.info.status, run.info.end_time)
+        if client.get_run(there).info.status != FINISHED:  # it may have been resumed, with the server back
+            client.set_terminated(there, KILLED if run.info.status == RUNNING else run.info.status, run.info.end_time)
         self.store.client.delete_tag(here, UNSENT)
         self.store.client.set_tag(here, SENT, there)
 

@@ -1,5 +1,6 @@
 """The place where runs are kept: opened under a lock, each run closed with the right status."""
 
+import json
 import logging
 import os
 import subprocess
@@ -30,7 +31,9 @@ from waferlab.tracking.run import (
     MODEL_FILE,
     MODEL_FOLDER,
     SWEEP,
+    SWEEP_ID,
     TRIAL_STATE,
+    TRIAL_VALUES,
     PatientRun,
     Run,
     reason,
@@ -162,23 +165,45 @@ class Tracker:
         """The values of a run's metric by step."""
         return {value.step: value.value for value in self.client.get_metric_history(run_id, metric)}
 
-    def sweep(self, name: str, tags: Mapping[str, object]) -> str:
-        """The run of a sweep, above those of its trials; made by whoever comes first, with these tags."""
+    def sweep(self, name: str, study: str, tags: Mapping[str, object]) -> str:
+        """The run of a sweep, above those of its trials; made by whoever comes first, with these tags.
+
+        Args:
+            study: an id, since a name may come back for another study.
+        """
+        own = {"role": SWEEP, "sweep": name, SWEEP_ID: study}
         with FileLock(self.store / "mlflow.lock"), self._answering():
-            is_it = f"tags.role = '{SWEEP}' and tags.sweep = '{name}'"
-            for run in self.search(is_it):
+            for run in self.search(f"tags.role = '{SWEEP}' and tags.`{SWEEP_ID}` = '{study}'"):
                 return str(run.info.run_id)
-            texts = {key: str(value) for key, value in {**tags, "role": SWEEP, "sweep": name}.items()}
+            texts = {key: str(value) for key, value in {**self.tags, **tags, **own}.items()}
             return str(self.client.create_run(self.experiment_id, run_name=name, tags=texts).info.run_id)
 
-    def conclude(self, sweep: str, states: Mapping[int, str]) -> None:
-        """Tag the runs of a sweep's trials with what became of them; those that a crash left open are closed."""
-        for run in list(self.search(f"tags.sweep = '{sweep}' and tags.role != '{SWEEP}'")):
+    def conclude(self, study: str, states: Mapping[int, str], values: Mapping[int, Mapping[str, float]]) -> None:
+        """Tag the runs of a sweep's trials with what became of them; those that a crash left open are closed.
+
+        Args:
+            study: its id.
+            states, values: of each trial, the latter by the objectives' names.
+        """
+        for run in list(self.search(f"tags.`{SWEEP_ID}` = '{study}' and tags.role != '{SWEEP}'")):
+            here = run.info.run_id
             if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
-                with suppress(OpenElsewhereError), self.held(run.info.run_id):
-                    self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+                with suppress(OpenElsewhereError), self.held(here):
+                    self.client.set_terminated(here, RunStatus.to_string(RunStatus.KILLED), self._last_sign(run))
             if run.data.tags["role"] == EXPERIMENT:
-                self.client.set_tag(run.info.run_id, TRIAL_STATE, states.get(int(run.data.tags["trial"]), "unknown"))
+                trial = int(run.data.tags["trial"])
+                self.client.set_tag(here, TRIAL_STATE, states.get(trial, "unknown"))
+                self.client.set_tag(here, TRIAL_VALUES, json.dumps(values.get(trial, {})))
+
+    def _last_sign(self, run: MlflowRun) -> int:
+        """When a run last logged a metric, in milliseconds."""
+        logged = (self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
+        return max((value.timestamp for values in logged for value in values), default=run.info.start_time)
+
+    def untag(self, run_id: str, prefix: str) -> None:
+        """Take the tags away that begin like this."""
+        for tag in [tag for tag in self.client.get_run(run_id).data.tags if tag.startswith(prefix)]:
+            self.client.delete_tag(run_id, tag)
 
     @contextmanager
     def held(self, run_id: str) -> Iterator[None]:

@@ -76,7 +76,7 @@ def searches(maps: int, trials: int, epochs: int, seed: int) -> Searches:
                 *(f"hydra.sweeper.study_name={pruner}", f"+tracking.tags.study={pruner}"),
             )
             (sweep,) = read_sweeps(tracker, pruner)
-            best[pruner] = sweep.trials[0].metrics[sweep.objective]
+            best[pruner] = sweep.trials[0].values[0]
     return Searches(seconds_open(teacher), seconds["none"], seconds["median"], best["none"], best["median"])
 
 
