@@ -175,7 +175,6 @@ class TestOneProcess:
             ("random", None),
             ("qmc", None),
             ("gp", "n_startup_trials=2"),
-            ("cmaes", "n_startup_trials=1"),
             ("nsgaii", "population_size=2"),
             ("nsgaiii", "population_size=2"),
         ],
