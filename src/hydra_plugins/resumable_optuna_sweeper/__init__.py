@@ -1,18 +1,23 @@
 """A Hydra sweeper on Optuna whose sweeps prune, resume, keep all workers busy, and outlive what fails in them.
 
-`current_trial` is for use within jobs, `study_id` and `became` are for a sweep's end. Nothing heavy is imported here,
-as Hydra imports its plugins at every start.
+`current_trial` and `patiently` are for use within jobs, `study_id` and `became` are for a sweep's end. Nothing heavy is
+imported here, as Hydra imports its plugins at every start.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hydra.errors import HydraException
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
+
+
+Answer = TypeVar("Answer")
 
 
 class SweepFailedError(HydraException):
@@ -31,6 +36,13 @@ def objectives_of_sweep() -> tuple[str, ...]:
     from hydra_plugins.resumable_optuna_sweeper._trial import objectives  # noqa: PLC0415
 
     return objectives()
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask a trial or a study something whose storage may be away for a while."""
+    from hydra_plugins.resumable_optuna_sweeper._storage import patiently as asked  # noqa: PLC0415
+
+    return asked(ask)
 
 
 def study_id(study: Study) -> str:

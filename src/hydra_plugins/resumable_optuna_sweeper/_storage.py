@@ -2,10 +2,11 @@
 
 import contextlib
 import logging
+import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import optuna
 from filelock import FileLock
@@ -18,6 +19,10 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 log = logging.getLogger("resumable_optuna_sweeper")
 
+Answer = TypeVar("Answer")
+#: Tries to ask a storage that is away, and seconds between two.
+TRIES: Final = 20
+PAUSE: Final = 3.0
 JOURNAL = "study.journal"
 SQLITE = "sqlite:///"
 
@@ -47,10 +52,25 @@ def open_storage(place: str) -> BaseStorage:
     if "://" not in place:
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(place))
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - only where it is needed
+
     try:
         return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:
         raise HydraException(f"hydra.sweeper.storage: {error}; install the database's driver") from error
+    except SQLAlchemyError as error:
+        raise StorageInternalError(f"the database doesn't answer ({error})") from error
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask a storage that may be away for a while."""
+    for _ in range(TRIES - 1):
+        try:
+            return ask()
+        except (StorageInternalError, OSError) as error:
+            log.warning(f"the study's storage doesn't answer, trying again: {error}")
+            time.sleep(PAUSE)
+    return ask()
 
 
 def mend(place: str) -> None:

@@ -12,26 +12,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 import numpy as np
 import optuna
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
-from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler, QMCSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.resumable_optuna_sweeper import SweepFailedError
 from hydra_plugins.resumable_optuna_sweeper._process import is_alive, this_worker
 from hydra_plugins.resumable_optuna_sweeper._space import Space, Value
-from hydra_plugins.resumable_optuna_sweeper._storage import made_pruner, mend, one_at_a_time, open_storage
+from hydra_plugins.resumable_optuna_sweeper._storage import made_pruner, mend, one_at_a_time, open_storage, patiently
 
 log = logging.getLogger("resumable_optuna_sweeper")
 
 Direction = Literal["minimize", "maximize"]
-Answer = TypeVar("Answer")
 #: Attributes of trials and of the study; the prefix keeps them apart from what jobs return by name.
 _OWN: Final = "sweeper:"
 SLOT, WORKER, HEARTBEAT, CUT_OFF, RETRY_OF, ERROR, OVERRIDES = (
@@ -40,8 +38,6 @@ SLOT, WORKER, HEARTBEAT, CUT_OFF, RETRY_OF, ERROR, OVERRIDES = (
 SEED, SEARCHED, CONCLUDED, ID = (_OWN + name for name in ("seed", "searched", "concluded", "id"))
 #: Seconds between two signs of life of a worker.
 BEAT: Final = 30.0
-#: Tries to tell a storage something that is away, and seconds between two.
-TRIES, PAUSE = 20, 3.0
 
 
 @dataclass(frozen=True)
@@ -124,11 +120,11 @@ class SharedStudy:
 
     def trials(self) -> list[FrozenTrial]:
         """Those that count: neither cut off, nor waiting."""
-        return self._patiently(self._counting)
+        return patiently(self._counting)
 
     def best(self) -> list[FrozenTrial]:
         """The best one, or the Pareto front of several objectives; none where none is complete and feasible."""
-        return self._patiently(self._best)
+        return patiently(self._best)
 
     def _best(self) -> list[FrozenTrial]:
         if len(self.study.directions) > 1:
@@ -147,7 +143,7 @@ class SharedStudy:
             SweepFailedError: the study's limit of failures is passed.
         """
         jobs: list[Job] = []
-        self._patiently(lambda: self._claim(most, jobs))
+        patiently(lambda: self._claim(most, jobs))
         return jobs
 
     def _claim(self, most: int, jobs: list[Job]) -> None:
@@ -230,7 +226,7 @@ class SharedStudy:
         def beat() -> None:
             while not ended.wait(BEAT):
                 for job in jobs:
-                    self._patiently(lambda job=job: job.trial.set_user_attr(HEARTBEAT, time.time()))  # type: ignore[misc]
+                    patiently(lambda job=job: job.trial.set_user_attr(HEARTBEAT, time.time()))  # type: ignore[misc]
 
         beats = threading.Thread(target=beat, daemon=True)
         beats.start()
@@ -268,7 +264,7 @@ class SharedStudy:
                     keep()
                 self.study.tell(trial, values, state)
 
-        self._patiently(told)
+        patiently(told)
 
     def _enqueued(self) -> int | None:
         """The slot that waits now: what was left waiting, else one that was cut off, else the next; None at the end."""
@@ -317,17 +313,6 @@ class SharedStudy:
         storage = self.study._storage  # the trial is another worker's, which no public way reaches
         storage.set_trial_user_attr(trial._trial_id, CUT_OFF, value=True)
         self.study.tell(trial.number, state=TrialState.FAIL)
-
-    @staticmethod
-    def _patiently(ask: Callable[[], Answer]) -> Answer:
-        """Ask a storage that may be away for a while."""
-        for _ in range(TRIES - 1):
-            try:
-                return ask()
-            except (StorageInternalError, OSError) as error:
-                log.warning(f"the study's storage doesn't answer, trying again: {error}")
-                time.sleep(PAUSE)
-        return ask()
 
 
 def _chosen(trial: FrozenTrial) -> dict[str, Value]:

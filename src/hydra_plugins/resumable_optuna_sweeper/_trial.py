@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from optuna.trial import Trial
 
-from hydra_plugins.resumable_optuna_sweeper._storage import location, made_pruner, open_storage
+from hydra_plugins.resumable_optuna_sweeper._storage import location, made_pruner, open_storage, patiently
 
 
 def current_trial() -> Trial | None:
@@ -17,7 +18,10 @@ def current_trial() -> Trial | None:
     settings = _settings()
     if settings is None:
         return None
-    hydra = HydraConfig.get()
+    return patiently(lambda: _found(settings, HydraConfig.get()))
+
+
+def _found(settings: dict[str, Any], hydra: HydraConf) -> Trial:
     study = optuna.load_study(
         study_name=settings["study_name"],
         storage=open_storage(location(settings["storage"], Path(str(hydra.sweep.dir)))),

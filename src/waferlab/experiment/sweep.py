@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from optuna import Study, TrialPruned
 from optuna.trial import FrozenTrial
 
-from hydra_plugins.resumable_optuna_sweeper import became, current_trial, objectives_of_sweep, study_id
+from hydra_plugins.resumable_optuna_sweeper import became, current_trial, objectives_of_sweep, patiently, study_id
 from waferlab.config import TrackingConfig
 from waferlab.experiment.compose import command_line, plain
 from waferlab.metrics.anomaly import METRICS
@@ -46,8 +46,8 @@ def pruning() -> Callable[[int, Mapping[str, float]], None] | None:
         return None
 
     def watch(epoch: int, metrics: Mapping[str, float]) -> None:
-        trial.report(metrics[judged_by[0]], epoch)
-        if trial.should_prune():
+        patiently(lambda: trial.report(metrics[judged_by[0]], epoch))
+        if patiently(trial.should_prune):
             raise TrialPruned(f"after epoch {epoch + 1}")
 
     return watch
