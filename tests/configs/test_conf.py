@@ -30,6 +30,7 @@ MISSING = {
     "attention/timm": ["attention.module.name=eca"],
     "attention/trained": ["attention.module={_target_:waferlab.models.attention.DualAttention}"],
     "dataset/arrays": ["dataset.path=maps.npz"],
+    "dataset/images": ["dataset.path=photos"],
     "dataset/maps": ["dataset.path=maps.npz"],
     "evaluate": ["model=model.safetensors"],
     "predict": ["model=model.safetensors", "dataset.path=maps.npz"],
@@ -88,7 +89,8 @@ def compose(command: str, overrides: list[str]) -> DictConfig:
 def build_parts(config: ExperimentConfig) -> None:
     """Check, and build everything that needs no data, without memory for weights."""
     check(config)
-    config.distillation.build("distillation")
+    path, component = config.criterion
+    component.build(path)
     for path, fit in config.fits:
         fit.optimizer.build(f"{path}optimizer", params=[torch.nn.Parameter(torch.zeros(2))])
         assert 0 <= fit.schedule.build(f"{path}schedule")(0.5) <= 1

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waferlab.data.ragged import RaggedMaps, Resize, resized
+from waferlab.data.rows import Rows
 from waferlab.errors import ConfigError, WaferlabError
 
 Part = Literal["train", "val", "test", "unlabelled"]
@@ -24,10 +25,10 @@ TAUGHT: tuple[Part, ...] = ("train", UNLABELLED)
 
 @dataclass(frozen=True)
 class Wafers:
-    """Wafer maps and what is known of them.
+    """Wafer maps, or images, and what is known of them.
 
     Attributes:
-        maps: (N, H, W) uint8, 0 no die, 1 pass, 2 fail.
+        maps: (N, H, W) uint8, 0 no die, 1 pass, 2 fail; or (N, H, W, C) pixels of images, which stay on the disk.
         labels: (N, C) uint8 bits, one column per class.
         classes: names of the C columns.
         masks: (N, H, W) uint8, or None: bit c is set where class c killed the die. Only a simulator knows it.
@@ -48,7 +49,9 @@ class Wafers:
     def __getitem__(self, index: NDArray[np.int64] | slice) -> "Wafers":
         masks = None if self.masks is None else self.masks[index]
         native = None if self.native is None else self.native.only(index)
-        return Wafers(self.maps[index], self.labels[index], self.classes, masks, native, self.resize)
+        maps: Any = self.maps
+        maps = maps.only(index) if isinstance(maps, Rows) else maps[index]
+        return Wafers(maps, self.labels[index], self.classes, masks, native, self.resize)
 
     def own_sizes(self) -> RaggedMaps:
         """The maps in their own sizes."""
@@ -82,8 +85,13 @@ class Wafers:
         return self[rows]
 
     @property
+    def are_images(self) -> bool:
+        """Whether they are images, of pixels with channels."""
+        return len(self.maps.shape) == 4
+
+    @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of every map, in dies."""
+        """(H, W) of every map, in dies, or of every image, in pixels."""
         return self.maps.shape[1], self.maps.shape[2]
 
 
@@ -157,5 +165,6 @@ def digest(arrays: Iterable[NDArray[np.generic]], text: str = "") -> str:
     sha = hashlib.sha256(text.encode())
     for array in arrays:
         sha.update(f"{array.shape}{array.dtype.str}".encode())
-        sha.update(np.ascontiguousarray(array).data)
+        for start in range(0, len(array) if array.shape else 1, 4096):  # what lies on the disk may be large
+            sha.update(np.ascontiguousarray(array[start : start + 4096] if array.shape else array).data)
     return sha.hexdigest()[:16]
