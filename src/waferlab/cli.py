@@ -26,6 +26,7 @@ COMMANDS = {
     "register": "a run's model under a name and an alias: model=RUN name=…",
     "sync": "send a server the runs that it didn't take when they were made",
     "data": "what a data set holds: dataset=…",
+    "lr": "which learning rate a training bears: task=transfer",
     "bench": "the speed figures this project claims, measured here: suite=…",
     "ui": "the MLflow UI on this project's store",
 }

@@ -42,12 +42,20 @@ PATTERNS: Final[tuple[tuple[str, ...], ...]] = (
     *((base, edge, "Loc", "Scratch") for base in ("Center", "Donut") for edge in ("Edge-Loc", "Edge-Ring")),
 )
 
-#: What each die state becomes at a model's input: rows are no die, pass, fail; columns are channels.
+#: Name of the encoding of images.
+PIXELS: Final = "pixels"
+#: Of red, green and blue on ImageNet, which pretrained networks were shown in these units.
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
+#: What each die state becomes at a model's input: rows are no die, pass, fail; columns are channels. With
+#: ``pixels``, rows are the brightnesses of images.
 ENCODINGS: Final[dict[str, NDArray[np.float32]]] = {
     "ordinal": np.array([[0], [0.5], [1]], np.float32),
     "signed": np.array([[0], [-1], [1]], np.float32),
     "die_fail": np.array([[0, 0], [1, 0], [1, 1]], np.float32),
     "one_hot": np.eye(STATES, dtype=np.float32),
+    PIXELS: ((np.arange(256)[:, None] / 255 - _MEAN) / _DEVIATION).astype(np.float32),
 }
 
 

@@ -447,3 +447,19 @@ class TestPresets:
         config = self.composed("sim_to_real")
         assert config.dataset.target == "waferlab.data.simulator.load"
         assert config.distillation.target.endswith("Supervised")
+
+
+class TestInspections:
+    def test_have_columns_and_a_figure_of_their_own(self, tracker: Tracker, tmp_path: Path) -> None:
+        for arm, f1 in (("head only", 0.7), ("all layers", 0.9)):
+            run_id = log(tracker, {"classifier": 0.0, "majority": 0.0}, arm=arm)
+            run = Run(tracker.client, run_id, tracker.uri)
+            for name, value in (("classifier", f1), ("majority", 0.1)):
+                metrics = {"accuracy": value, "macro_f1": value, "auroc": value, "fpr_at_tpr/99": 1 - value}
+                run.metrics({f"test/{name}/{metric}": each for metric, each in metrics.items()})
+        found, figure = write_report("small", read_study(tracker, "small"), tmp_path)
+        text = found.read_text()
+        assert "|  | n | accuracy | macro F1 | AUROC | FPR at 99 | parameters | bytes |" in text
+        assert "| all layers | 1 | 90.00 | 90.00 | 90.00 | 10.00 |" in text
+        assert "FPR at 99 the share of good maps" in text
+        assert figure.name == "macro_f1_by_arm.png"

@@ -10,8 +10,9 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from waferlab.data.dataset import Dataset
+from waferlab.data.single_label import DEFECT, single_label
 from waferlab.errors import ConfigError
-from waferlab.experiment import anomaly, classification
+from waferlab.experiment import anomaly, classification, inspection
 from waferlab.experiment.compose import checked, command_line, compose_overrides, note_without_effect
 from waferlab.experiment.networks import TrainedModel, require_match
 from waferlab.experiment.outcome import Outcome, print_outcome
@@ -30,6 +31,8 @@ from waferlab.tasks.detection import (
     evaluate_trivial_scores,
 )
 from waferlab.tasks.evaluation import Evaluation
+from waferlab.tasks.inspection import evaluate_baselines as evaluate_inspection_baselines
+from waferlab.tasks.inspection import evaluate_inspector
 from waferlab.tracking.run import EVALUATION
 from waferlab.tracking.tracker import Tracker
 
@@ -87,13 +90,19 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
     tracker = Tracker(config.tracking, config.store, spare=True)
     file, model = config.read(tracker)
     dataset: Dataset = config.dataset.build("dataset")
+    inspector = model if isinstance(model, Classifier) and model.decision is not None else None
+    if inspector is not None:
+        dataset = single_label(dataset, "defect" if DEFECT in inspector.classes else "class")
     dataset.require("test")
     require_match(model, dataset, f"model={config.model}")
     if config.score is not None and not isinstance(model, Detector):
         raise ConfigError("score: only detectors have one; a classifier's score is how sure it is of any defect")
     classify = isinstance(model, Classifier) and not config.detect
     overrides = shlex.split(command)[2:]
-    if classify:
+    if inspector is not None:
+        idle = "mask|aupro_limit|detect|average_views"
+        note_without_effect(overrides, idle, "this model names one class, by its own views and threshold")
+    elif classify:
         note_without_effect(overrides, "mask|aupro_limit", "this model is a classifier; detect=true has it detect")
     else:
         note_without_effect(overrides, "average_views", "a detector sees each map as it is")
@@ -107,7 +116,15 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         opened.parameters(config.model_dump(mode="json", by_alias=True))
         folder, size = config.store / "runs" / opened.id / "figures", file.stat().st_size
         evaluations: Sequence[Evaluation]
-        if isinstance(model, Classifier) and classify:
+        if inspector is not None:
+            columns, following = inspection.COLUMNS, inspection.following()
+            inspected = [
+                evaluate_inspector("model", inspector, dataset.part("test"), size),
+                *evaluate_inspection_baselines(dataset),
+            ]
+            figures = inspection.record(opened, inspected, dataset.part("test"), folder)
+            evaluations = inspected
+        elif isinstance(model, Classifier) and classify:
             columns, following = classification.COLUMNS, classification.following()
             classified = [
                 evaluate_model("model", model, dataset.part("test"), size, config.average_views),

@@ -13,7 +13,7 @@ from rich.console import Console
 from waferlab.data.dataset import Dataset, Wafers
 from waferlab.experiment.compose import checked, note_without_effect
 from waferlab.experiment.networks import TrainedModel, require_match
-from waferlab.models.classifier import Classifier, predict_logits
+from waferlab.models.classifier import Classifier
 from waferlab.models.detector import Detector
 from waferlab.progress import note, say
 from waferlab.schema import Component
@@ -65,8 +65,7 @@ def run(composed: DictConfig) -> None:
 
 
 def _classify(model: Classifier, wafers: Wafers, config: PredictConfig) -> list[Path]:
-    logits = predict_logits(model, wafers.maps)
-    bits, shares = (logits > 0).numpy().astype(np.uint8), logits.sigmoid().numpy()
+    bits, shares = model.answer(wafers.maps)
     names = [pattern_name(row, model.classes) for row in bits]
     rows = [[row, names[row], *(f"{share:.4f}" for share in shares[row])] for row in range(len(wafers))]
     return [_table(config.output, ["wafer", "pattern", *model.classes], rows)]

@@ -22,7 +22,7 @@ from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
 from waferlab.tracking.figures import save
 from waferlab.tracking.study import NETWORKS, Row, Spread, StudyRun, by_data, has_results, read_study, rows, unseen
-from waferlab.tracking.study_figures import accuracy_by_labels, accuracy_by_size, auroc_by_arm, error_by_beta
+from waferlab.tracking.study_figures import accuracy_by_labels, accuracy_by_size, by_arm, error_by_beta
 from waferlab.tracking.sweeps import read_sweeps
 from waferlab.tracking.teaching import Teaching, read_teaching
 from waferlab.tracking.tracker import Tracker
@@ -38,11 +38,22 @@ DETECTED: Final = {
     "pixel/aupro": "AUPRO",
     "pixel/f1": "F1",
 }
+INSPECTED: Final = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "auroc": "AUROC",
+    "fpr_at_tpr/99": "FPR at 99",
+}
 EXPLANATION = (
     "Metrics, paper and reach in percent. Mean ± sample standard deviation over n seeds. Paper: the published figure. "
     "Reach: what the study set out for. Bytes: the model file in fp32. Exact match: all bits of a map are right. Image "
     "AUROC is of wafers; AUROC, AUPR, AUPRO and F1 (at the threshold chosen on validation) are of dies, those that the "
     "mask calls abnormal."
+)
+#: What else there is to know of `INSPECTED`.
+ONE_CLASS = (
+    " Each map has one class: AUROC is of any defect against none, FPR at 99 the share of good maps that are taken for "
+    "defects where 99 % of the defects are found."
 )
 #: From so many sizes on, a table says which are the smallest from these exact matches on.
 MANY_SIZES, ROUND_ACCURACIES = 6, (0.90, 0.95, 0.98)
@@ -81,7 +92,8 @@ def write_report(study: str, runs: Sequence[StudyRun], folder: Path, teachings: 
     tables = {_named(data): rows(members) for data, members in by_data(runs).items()}
     figures = save(_figures(tables, runs, teachings), folder)
     lines = [f"# Results of {markdown.text(study)}", ""]
-    lines += [f"Written by `waferlab report study={study}`. {EXPLANATION}", ""]
+    explained = EXPLANATION + (ONE_CLASS if any(_metrics(table) == INSPECTED for table in tables.values()) else "")
+    lines += [f"Written by `waferlab report study={study}`. {explained}", ""]
     for data, members in by_data(runs).items():
         lines += [*_section(data, members, tables[_named(data)]), ""]
     lines += [line for figure in figures for line in (markdown.image(figure), "")]
@@ -97,23 +109,26 @@ def _figures(
 ) -> dict[str, Figure]:
     """What there is to compare: classifiers of several sizes, or shares of labels, detectors by arm, teachers."""
     drawn = {}
-    if len({run.labelled for run in runs}) > 1:
+    if len({run.labelled for run in runs}) > 1 and all("exact_match" in run.metrics[run.network] for run in runs):
         drawn["accuracy_by_labels"] = accuracy_by_labels(runs)
     if teachings:
         drawn["pseudo_label_error"] = error_by_beta({named(one): one.wrong_maps for one in teachings})
     detected = {data: table for data, table in tables.items() if _metrics(table) == DETECTED}
-    classified = {data: table for data, table in tables.items() if data not in detected}
+    inspected = {data: table for data, table in tables.items() if _metrics(table) == INSPECTED}
+    classified = {data: table for data, table in tables.items() if _metrics(table) == CLASSIFIED}
     sizes = {row.bytes for table in classified.values() for row in table if row.bytes is not None}
     if len(sizes) > 1 and "accuracy_by_labels" not in drawn:
         drawn["accuracy_by_size"] = accuracy_by_size(classified)
-    if any(len(table) > 1 for table in detected.values()):
-        drawn["auroc_by_arm"] = auroc_by_arm(detected)
+    for name, metric, of_kind in (("auroc", "image/auroc", detected), ("macro_f1", "macro_f1", inspected)):
+        if any(len(table) > 1 for table in of_kind.values()):
+            drawn[f"{name}_by_arm"] = by_arm(of_kind, metric, (DETECTED | INSPECTED)[metric])
     return drawn
 
 
 def _metrics(table: Sequence[Row]) -> dict[str, str]:
     """The metrics that a table shows, with their heads."""
-    return DETECTED if "image/auroc" in table[0].metrics else CLASSIFIED
+    found = table[0].metrics
+    return DETECTED if "image/auroc" in found else INSPECTED if "accuracy" in found else CLASSIFIED
 
 
 def _columns(table: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
@@ -149,7 +164,7 @@ def _section(data: tuple[str, str], runs: Sequence[StudyRun], table: Sequence[Ro
 def _smallest(table: Sequence[Row]) -> list[str]:
     """Of classifiers of many sizes, the smallest one from each of some accuracies on."""
     sized = sorted((row for row in table if row.bytes is not None), key=lambda row: (row.bytes, row.name))
-    if len({row.bytes for row in sized}) < MANY_SIZES or _metrics(table) == DETECTED:
+    if len({row.bytes for row in sized}) < MANY_SIZES or _metrics(table) != CLASSIFIED:
         return []
     lines = []
     for accuracy in ROUND_ACCURACIES:

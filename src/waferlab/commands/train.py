@@ -13,13 +13,17 @@ from omegaconf import DictConfig
 from waferlab import processes
 from waferlab.config import ExperimentConfig, experiment_config
 from waferlab.errors import ConfigError
-from waferlab.experiment import anomaly, mixed_type
+from waferlab.experiment import anomaly, mixed_type, transfer
 from waferlab.experiment.compose import command_line, compose_overrides, configuration
 from waferlab.experiment.outcome import Outcome, print_outcome
 from waferlab.tracking.tracker import Tracker
 
 #: What runs a task, by its name in the configuration.
-TASKS: Final[dict[str, Callable[[Any, str], Outcome]]] = {"mixed_type": mixed_type.run, "anomaly": anomaly.run}
+TASKS: Final[dict[str, Callable[[Any, str], Outcome]]] = {
+    "mixed_type": mixed_type.run,
+    "anomaly": anomaly.run,
+    "transfer": transfer.run,
+}
 
 #: What may be said beside ``resume=``, where things lie; everything else is the interrupted run's own.
 _BESIDE_RESUME = re.compile(r"(resume|store|tracking|tracking\.uri|hydra\..+)=")

@@ -5,7 +5,16 @@ from typing import Any, Final
 
 from waferlab.config.anomaly import AnomalyConfig, AttentionConfig, DetectorConfig
 from waferlab.config.mixed_type import MixedTypeConfig, check_losses
-from waferlab.config.parts import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig, TrainerConfig
+from waferlab.config.parts import (
+    NETWORK,
+    DistilledConfig,
+    ExperimentConfig,
+    FitConfig,
+    ModelConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
+from waferlab.config.transfer import FineTuningConfig, TransferConfig
 from waferlab.errors import ConfigError
 from waferlab.schema import parse
 
@@ -14,18 +23,25 @@ __all__ = [
     "AnomalyConfig",
     "AttentionConfig",
     "DetectorConfig",
+    "DistilledConfig",
     "ExperimentConfig",
+    "FineTuningConfig",
     "FitConfig",
     "MixedTypeConfig",
     "ModelConfig",
     "TrackingConfig",
     "TrainerConfig",
+    "TransferConfig",
     "check",
     "experiment_config",
 ]
 
 #: The schema of each task.
-CONFIGS: Final[dict[str, type[ExperimentConfig]]] = {"mixed_type": MixedTypeConfig, "anomaly": AnomalyConfig}
+CONFIGS: Final[dict[str, type[ExperimentConfig]]] = {
+    "mixed_type": MixedTypeConfig,
+    "anomaly": AnomalyConfig,
+    "transfer": TransferConfig,
+}
 
 
 def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
@@ -47,8 +63,9 @@ def check(config: ExperimentConfig) -> None:
     """
     for path, component, given in config.components():
         component.checked(path, *given)
-    loss: Any = config.distillation.resolve()
+    path, component = config.criterion
+    loss: Any = component.resolve()
     if (task := getattr(loss, "task", config.task.name)) != config.task.name:
-        raise ConfigError(f"distillation: {loss.__name__} is a loss of task={task}, not of {config.task.name}")
+        raise ConfigError(f"{path}: {loss.__name__} is a loss of task={task}, not of {config.task.name}")
     if isinstance(config, MixedTypeConfig):
         check_losses(config, loss)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from waferlab.config.parts import ExperimentConfig, ModelConfig, TaskConfig, TeacherConfig
+from waferlab.config.parts import DistilledConfig, ModelConfig, TaskConfig, TeacherConfig
 from waferlab.schema import Component, Schema
 
 
@@ -89,7 +89,7 @@ class DetectorConfig(Schema):
     score: Component
 
 
-class AnomalyConfig(ExperimentConfig):
+class AnomalyConfig(DistilledConfig):
     """Anomaly detection: a student learns its teacher's features on normal wafers."""
 
     task: AnomalyTaskConfig

@@ -5,12 +5,12 @@ from typing import Any
 
 from pydantic import Field
 
-from waferlab.config.parts import NETWORK, ExperimentConfig, ModelConfig
+from waferlab.config.parts import NETWORK, DistilledConfig, ModelConfig
 from waferlab.errors import ConfigError
 from waferlab.schema import Component
 
 
-class MixedTypeConfig(ExperimentConfig):
+class MixedTypeConfig(DistilledConfig):
     """Mixed-type classification.
 
     Attributes:

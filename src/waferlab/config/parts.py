@@ -20,14 +20,14 @@ class ModelConfig(Component):
         weights: ``none``, ``imagenet``, a weights file, or an MLflow run id.
     """
 
-    encoding: Literal["ordinal", "signed", "die_fail", "one_hot"]
+    encoding: Literal["ordinal", "signed", "die_fail", "one_hot", "pixels"]
     weights: str = "none"
 
 
 class TaskConfig(Schema):
     """Which of the published systems runs."""
 
-    name: Literal["mixed_type", "anomaly"]
+    name: Literal["mixed_type", "anomaly", "transfer"]
 
 
 class TrainerConfig(Schema):
@@ -77,6 +77,11 @@ class FitConfig(Schema):
     schedule: Component
     trainer: TrainerConfig
 
+    @property
+    def lr(self) -> float:
+        """The optimizer's rate; its class's default where none is given."""
+        return float(self.optimizer.arguments.get("lr") or self.optimizer.signature()["lr"][1])
+
 
 class TeacherConfig(FitConfig):
     """How the backbone becomes a teacher.
@@ -110,7 +115,7 @@ class ExperimentConfig(Schema):
     """What the experiments of all tasks have.
 
     Attributes:
-        seed: of the student: its weights, the order of its maps, and what is random in them.
+        seed: of the network that is trained last: its weights, the order of its maps, and what is random in them.
         resume: an MLflow run id, or null.
         test: measure on the test part at the end, beside trivial baselines; otherwise on validation, the model alone.
         withhold: defects whose wafers are kept from training and validation, the teacher's too: patterns never seen.
@@ -119,11 +124,9 @@ class ExperimentConfig(Schema):
     task: TaskConfig
     dataset: Component
     backbone: ModelConfig
-    distillation: Component
     optimizer: Component
     schedule: Component
     trainer: TrainerConfig
-    teacher: TeacherConfig
     tracking: TrackingConfig
     store: Path
     seed: int = Field(ge=0, lt=2**32)
@@ -133,29 +136,25 @@ class ExperimentConfig(Schema):
 
     @property
     def fit(self) -> FitConfig:
-        """How the student is trained."""
+        """How the network is trained."""
         return FitConfig(optimizer=self.optimizer, schedule=self.schedule, trainer=self.trainer)
 
     @property
     def fits(self) -> tuple[tuple[str, FitConfig], ...]:
-        """How student and teacher are trained, each with the prefix of its keys."""
-        return ("", self.fit), ("teacher.", self.teacher)
+        """How networks are trained, each with the prefix of its keys."""
+        return (("", self.fit),)
 
-    @model_validator(mode="after")
-    def _teacher_is_as_asked(self) -> Self:
-        if self.teacher.model and self.backbone.weights != "none":
-            raise ValueError(
-                "teacher.model names a finished teacher, so backbone.weights would have no effect; "
-                "leave one of them out"
-            )
-        return self
+    @property
+    def criterion(self) -> tuple[str, Component]:
+        """The loss, and its key."""
+        raise NotImplementedError
 
     @model_validator(mode="after")
     def _withholds_from_all(self) -> Self:
-        if self.withhold and (self.teacher.model or self.backbone.weights not in ("none", "imagenet")):
+        if self.withhold and self.backbone.weights not in ("none", "imagenet"):
             raise ValueError(
-                "withhold: teacher.model and backbone.weights name finished networks, which may have seen what is "
-                "withheld; leave them out"
+                "withhold: backbone.weights names a finished network, which may have seen what is withheld; leave it "
+                "out"
             )
         return self
 
@@ -167,7 +166,46 @@ class ExperimentConfig(Schema):
         """Every component with its place in the configuration and the parameters that the program supplies."""
         yield "dataset", self.dataset, ()
         yield "backbone", self.backbone, NETWORK
-        yield "distillation", self.distillation, ()
+        yield *self.criterion, ()
         for path, fit in self.fits:
             yield f"{path}optimizer", fit.optimizer, ("params",)
             yield f"{path}schedule", fit.schedule, ()
+
+
+class DistilledConfig(ExperimentConfig):
+    """What the experiments have in which a student learns from a teacher.
+
+    Attributes:
+        distillation: the student's loss.
+        teacher: how the backbone becomes one.
+    """
+
+    distillation: Component
+    teacher: TeacherConfig
+
+    @property
+    def fits(self) -> tuple[tuple[str, FitConfig], ...]:
+        """How student and teacher are trained, each with the prefix of its keys."""
+        return *super().fits, ("teacher.", self.teacher)
+
+    @property
+    def criterion(self) -> tuple[str, Component]:
+        """The student's loss, and its key."""
+        return "distillation", self.distillation
+
+    @model_validator(mode="after")
+    def _teacher_is_as_asked(self) -> Self:
+        if self.teacher.model and self.backbone.weights != "none":
+            raise ValueError(
+                "teacher.model names a finished teacher, so backbone.weights would have no effect; "
+                "leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _withholds_from_the_teacher(self) -> Self:
+        if self.withhold and self.teacher.model:
+            raise ValueError(
+                "withhold: teacher.model names a finished network, which may have seen what is withheld; leave it out"
+            )
+        return self

@@ -1,13 +1,15 @@
 """Batches from memory: direct indexing, no worker processes, whole-batch dihedral views."""
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from waferlab.data.dataset import Wafers
+from waferlab.data.oversampling import Oversampling
+from waferlab.data.rows import Rows
 from waferlab.wafer import FAIL, NO_DIE, PASS, dihedral_indices
 
 
@@ -38,6 +40,8 @@ class Batches:
         shuffle: a new order each epoch; otherwise the maps' own.
         augment: each map in one random dihedral view, another one each epoch; otherwise as it is.
         die_noise: each map draws a share from 0 to this; so many of its dies swap pass and fail, others each epoch.
+        oversampling: which maps an epoch shows, in random order, or None for each map once.
+        transform: of each image (C, H, W) uint8, drawing from torch's global random numbers, or None.
         seed: with the epoch, determines order, views and noise.
         device: where maps and targets are kept.
     """
@@ -52,12 +56,16 @@ class Batches:
         shuffle: bool = False,
         augment: bool = False,
         die_noise: float = 0.0,
+        oversampling: Oversampling | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
         self.batch_size, self.shuffle, self.augment, self.seed = batch_size, shuffle, augment, seed
-        self.die_noise = die_noise
-        self.maps = torch.from_numpy(wafers.maps).to(device)
+        self.die_noise, self.oversampling, self.transform = die_noise, oversampling, transform
+        maps: Any = wafers.maps
+        self.maps: Tensor | Rows = maps if isinstance(maps, Rows) else torch.from_numpy(maps).to(device)
+        self.device = torch.device(device)
         self.labels = None if labels is None else labels.to(device)
         self.views = torch.from_numpy(dihedral_indices(*wafers.size)).to(device)
         self.teacher: Tensor | None = None
@@ -68,11 +76,14 @@ class Batches:
 
     def teach(self, teacher: Tensor) -> None:
         """Bring what the teacher says (V, N, …) with the batches from now on."""
-        self.teacher = teacher.to(self.maps.device).expand(len(self.views), -1, -1)
+        self.teacher = teacher.to(self.device).expand(len(self.views), -1, -1)
 
     def shown(self, index: Tensor, view: Tensor) -> Tensor:
         """Some maps, by their numbers (B,), each in one of its views (B,): (B, H, W) uint8."""
-        maps = self.maps.index_select(0, index)  # much faster than self.maps[index]
+        if isinstance(self.maps, Rows):
+            maps = torch.from_numpy(self.maps[index.cpu().numpy()]).to(self.device)
+        else:
+            maps = self.maps.index_select(0, index)  # much faster than self.maps[index]
         return turned(maps, self.views.index_select(0, view)) if self.augment else maps
 
     def set_epoch(self, epoch: int) -> None:
@@ -80,18 +91,23 @@ class Batches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.maps) / self.batch_size)
+        return math.ceil(len(self.oversampling or self.maps) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        count, device = len(self.maps), self.maps.device
+        count, device = len(self.maps), self.device
         order = torch.randperm(count, generator=random) if self.shuffle else torch.arange(count)
+        if self.oversampling is not None:
+            order = self.oversampling.order(random)
+            count = len(order)
         view = torch.zeros(count, dtype=torch.int64)
         if self.augment:
             view = torch.randint(len(self.views), (count,), generator=random)
         order, view = order.to(device), view.to(device)
         for index, shown in zip(torch.split(order, self.batch_size), torch.split(view, self.batch_size), strict=True):
             maps = self.shown(index, shown)
+            if self.transform is not None:
+                maps = transformed(maps, self.transform)
             yield Batch(
                 maps=noisy(maps, self.die_noise, random) if self.die_noise else maps,
                 labels=None if self.labels is None else self.labels[index],
@@ -100,13 +116,23 @@ class Batches:
 
 
 def turned(maps: Tensor, view: Tensor) -> Tensor:
-    """Each map in its own dihedral view.
+    """Each map or image in its own dihedral view.
 
     Args:
-        maps: (B, H, W), any dtype.
+        maps: (B, H, W) or (B, H, W, C), any dtype.
         view: (B, H*W) int64, for each map the row of `waferlab.wafer.dihedral_indices` that it is shown in.
     """
-    return maps.flatten(1).gather(1, view).view_as(maps)
+    if maps.ndim == 3:
+        return maps.flatten(1).gather(1, view).view_as(maps)
+    channels = maps.flatten(1, 2)
+    return channels.gather(1, view[..., None].expand_as(channels)).view_as(maps)
+
+
+def transformed(maps: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """Each map (B, H, W), or image (B, H, W, C), transformed by itself, as one of channels (C, H, W)."""
+    channels = maps.unsqueeze(-1) if maps.ndim == 3 else maps
+    made = torch.stack([transform(each) for each in channels.permute(0, 3, 1, 2)]).permute(0, 2, 3, 1)
+    return made.view_as(maps) if maps.ndim == 3 else made
 
 
 def noisy(maps: Tensor, most: float, random: torch.Generator) -> Tensor:

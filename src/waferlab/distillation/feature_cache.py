@@ -33,7 +33,7 @@ def cached_features(detector: Detector, batches: Batches, precision: str, most_g
     detector.eval()
     with progress("the teacher's features", views * len(batches.maps)) as bar:
         for view in range(views):
-            for rows in torch.split(torch.arange(len(batches.maps), device=batches.maps.device), 256):
+            for rows in torch.split(torch.arange(len(batches.maps), device=batches.device), 256):
                 maps = batches.shown(rows, torch.full_like(rows, view))
                 with torch.autocast(maps.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
                     found = torch.cat([level.flatten(1) for level in detector.features(maps)], 1)

@@ -93,7 +93,7 @@ def note_without_effect(overrides: Sequence[str], keys: str, why: str) -> None:
 
 
 def _note_idle(config: ExperimentConfig, overrides: Sequence[str]) -> None:
-    loss: Any = config.distillation.resolve()
+    loss: Any = config.criterion[1].resolve()
     if isinstance(config, AnomalyConfig):
         idle, why = r"teacher\.average_views|trainer\.label_noise", "a detector asks its teacher for features alone"
         if config.teacher.model or config.teacher.training == "none":

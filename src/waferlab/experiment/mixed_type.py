@@ -3,6 +3,7 @@
 import shutil
 
 from waferlab.config import MixedTypeConfig
+from waferlab.data.split import hide_labels
 from waferlab.distillation.losses import Distillation
 from waferlab.experiment.classification import COLUMNS, following, record, record_teaching
 from waferlab.experiment.networks import Place, begin, fit_classifier, make_model
@@ -23,7 +24,7 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
         ConfigError: the configuration doesn't fit the code it names.
         WaferlabError: the data, the teacher or the training is at fault.
     """
-    begun = begin(config, command, config.labelled)
+    begun = begin(config, command, lambda dataset: hide_labels(dataset, config.labelled))
     dataset, tracker = begun.dataset, begun.tracker
     loss: Distillation = begun.loss
     student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None

@@ -2,8 +2,8 @@
 
 import importlib
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from waferlab.config import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig, TrainerConfig, check
 from waferlab.data.batches import Batch, Batches
 from waferlab.data.dataset import PARTS, TAUGHT, UNLABELLED, Dataset, Part, Wafers
-from waferlab.data.split import hide_labels
 from waferlab.distillation.losses import Distillation
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.outcome import command_of
@@ -23,15 +22,17 @@ from waferlab.models.classifier import Classifier
 from waferlab.models.detector import Detector
 from waferlab.models.files import is_model_file, load_any, load_model, require_saveable
 from waferlab.models.inference import Precision, hasten
+from waferlab.models.layer_groups import layer_groups
 from waferlab.models.students import Compact
 from waferlab.progress import say
 from waferlab.schema import Component, Schema
 from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
-from waferlab.tasks.task import Task, optimizer_and_schedule
+from waferlab.tasks.task import Task, decaying, optimizer_and_schedule
 from waferlab.tracking.logger import RunLogger
 from waferlab.tracking.run import Run
 from waferlab.tracking.tracker import REGISTERED, Tracker
+from waferlab.wafer import PIXELS
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,29 @@ class Place:
         folder: for checkpoints.
         title: beside the progress bar.
         path: prefix of its keys in the configuration.
+        done: epochs that the run's logs have of other trainings.
     """
 
     run: Run
     folder: Path
     title: str
     path: str = ""
+    done: int = 0
 
     def fit(self, task: Task, train: Batches, val: Batches, trainer: TrainerConfig) -> Fitted:
         """Fit a task here; what it came to is logged. A student's training may be ended by the sweep it is part of."""
         watch = None if self.path else pruning()
         try:
-            fitted = fit(task, train, val, trainer, self.folder, self.title, RunLogger(self.run), watch)
+            fitted = fit(task, train, val, trainer, self.folder, self.title, RunLogger(self.run, self.done), watch)
         except TrialPruned:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
         self.run.metrics(fitted.metrics)
         return fitted
+
+    def phase(self, name: str, done: int) -> "Place":
+        """The same for a part of a training, after so many epochs of the parts before it."""
+        return replace(self, folder=self.folder / name, title=name, done=done)
 
 
 @dataclass(frozen=True)
@@ -87,11 +94,11 @@ class Begun:
     command: str
 
 
-def begin(config: ExperimentConfig, command: str, labelled: float = 1.0) -> Begun:
+def begin(config: ExperimentConfig, command: str, prepared: Callable[[Dataset], Dataset] = lambda same: same) -> Begun:
     """Check a configuration, read its data, and build its loss.
 
     Args:
-        labelled: share of the training maps that keep their labels.
+        prepared: makes of the data what the task learns from.
 
     Raises:
         ConfigError: the configuration doesn't fit the code it names.
@@ -100,9 +107,12 @@ def begin(config: ExperimentConfig, command: str, labelled: float = 1.0) -> Begu
     check(config)
     check_fits(config)
     say("reading the data")
-    dataset = hide_labels(read_dataset(config.dataset, "dataset", config.withhold), labelled)
+    dataset = prepared(read_dataset(config.dataset, "dataset", config.withhold))
     dataset.require(*PARTS)
-    loss = config.distillation.build("distillation")
+    if dataset.wafers.are_images and config.task.name != "transfer":
+        raise ConfigError(f"dataset: {dataset.name} are images, and task={config.task.name} is for wafer maps")
+    path, component = config.criterion
+    loss = component.build(path)
     tracker = Tracker(config.tracking, config.store, spare=True)
     tracker.tags |= trial_tags(tracker, config.tracking.tags)
     begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
@@ -122,7 +132,7 @@ def check_fits(config: ExperimentConfig) -> None:
         ConfigError: a value that an optimizer or a schedule refuses.
     """
     for path, how in config.fits:
-        optimizer_and_schedule(nn.Linear(1, 1), how, path)
+        optimizer_and_schedule(decaying(nn.Linear(1, 1), how), how, path)
 
 
 def fit_classifier(
@@ -174,6 +184,41 @@ def make_model(config: ModelConfig, dataset: Dataset, tracker: Tracker, path: st
         there, here = (f"{one.target} {one.arguments or ''}".rstrip() for one in (source.config, config))
         raise WaferlabError(f"{path}.weights={config.weights}: that model is a {there}, this one a {here}") from error
     return model
+
+
+def transferred(config: ModelConfig, dataset: Dataset, tracker: Tracker, seed: int) -> Classifier:
+    """A network for a data set's classes whose body has the weights of another one, whatever its classes are.
+
+    Raises:
+        ConfigError: a network that can't be saved or trained.
+        WaferlabError: the weights are missing, damaged or another network's.
+    """
+    if (config.encoding == PIXELS) != dataset.wafers.are_images:
+        what, other = ("images", PIXELS) if dataset.wafers.are_images else ("wafer maps", "die_fail")
+        raise ConfigError(f"backbone.encoding={config.encoding}: {what} want another one, such as {other}")
+    own = config.model_copy(update={"weights": "none"})
+    if config.weights in ("none", "imagenet") or not is_model_file(file := model_reference(config.weights, tracker)):
+        return make_model(config, dataset, tracker, "backbone", seed)
+    source = load_model(file)
+    model = make_model(own, dataset, tracker, "backbone", seed)
+    if source.config.encoding != config.encoding:
+        raise WaferlabError(
+            f"backbone.weights={config.weights}: that model was trained with encoding={source.config.encoding}, this "
+            f"one has {config.encoding}: backbone.encoding={source.config.encoding}"
+        )
+    given, head = unfused(source, dataset.part("train")).net.state_dict(), set(layer_groups(model.net)[-1])
+    try:
+        missing, unknown = model.net.load_state_dict({k: v for k, v in given.items() if k not in head}, strict=False)
+    except RuntimeError as error:
+        raise _other_network(source, config) from error
+    if set(missing) - head or unknown:
+        raise _other_network(source, config)
+    return model
+
+
+def _other_network(source: Classifier, config: ModelConfig) -> WaferlabError:
+    there, here = (f"{one.target} {one.arguments or ''}".rstrip() for one in (source.config, config))
+    return WaferlabError(f"backbone.weights={config.weights}: that model is a {there}, this one a {here}")
 
 
 def unfused(model: Classifier, wafers: Wafers) -> Classifier:

@@ -16,6 +16,7 @@ from waferlab.config import TrackingConfig
 from waferlab.experiment.compose import command_line, plain
 from waferlab.metrics.anomaly import METRICS
 from waferlab.metrics.multilabel import HEADLINES
+from waferlab.metrics.single_label import HEADLINES as SINGLE_LABEL
 from waferlab.schema import Component, parse
 from waferlab.tracking.sweep_figures import importance, sweep_figures
 from waferlab.tracking.sweeps import BEST, DIRECTION, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
@@ -27,8 +28,11 @@ COSTS: Final = ("bytes", "parameters", "seconds_per_map")
 
 def objectives(composed: DictConfig) -> list[str]:
     """What jobs of such a configuration return by name: validation metrics of the weights they keep, and costs."""
+    names: Sequence[str]
     if composed.task.name == "anomaly":
         names = METRICS
+    elif composed.task.name == "transfer":
+        names = list(dict.fromkeys([*SINGLE_LABEL, composed.task.select]))
     else:
         loss: Any = Component.model_validate(dict(composed.distillation)).resolve()
         agrees = loss.uses_teacher and composed.get("student") is not None

@@ -9,18 +9,21 @@ from torch import Tensor, nn
 
 from waferlab.config import ModelConfig
 from waferlab.data.batches import turned
+from waferlab.data.single_label import NORMAL
 from waferlab.errors import ConfigError, WaferlabError
+from waferlab.models.decision import Decision
 from waferlab.models.students import Compact
 from waferlab.wafer import ENCODINGS, STATES, dihedral_indices
 
 
 class Classifier(nn.Module):
-    """Die states in, one logit per class out.
+    """Die states, or pixels, in, one logit per class out.
 
     Attributes:
         config: what the network was built from.
         classes: names of the logits.
         size: (H, W) of the maps.
+        decision: how one class follows from the logits; None where each class is present or not by itself.
     """
 
     table: Tensor
@@ -30,29 +33,55 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.classes, self.size = config, classes, size
+        self.decision: Decision | None = None
         table = torch.from_numpy(ENCODINGS[config.encoding])
         self.register_buffer("table", table, persistent=False)
         given = {"in_channels": table.shape[1], "num_classes": len(classes), "size": size}
         self.net: nn.Module = config.build(path, **given, **_pretrained(config, path))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Logits (B, C) of maps (B, H, W) uint8."""
+        """Logits (B, C) of maps (B, H, W) uint8, or of images (B, H, W, 1 or 3)."""
         logits: Tensor = self.net(self.encode(maps))
         return logits
 
     def encode(self, maps: Tensor) -> Tensor:
-        """Channels (B, channels, H, W) float of maps (B, H, W) uint8; in channels-last memory order."""
-        pixels = self.table.index_select(0, maps.flatten().int())
-        return pixels.view(*maps.shape, -1).permute(0, 3, 1, 2)
+        """Channels (B, channels, H, W) float of maps (B, H, W) uint8, or of images (B, H, W, 1 or 3)."""
+        if maps.ndim == 4 and maps.shape[-1] == 1:
+            maps = maps.squeeze(-1)
+        if maps.ndim == 4:
+            channels = zip(self.table.T, maps.unbind(-1), strict=True)
+            found = [values.index_select(0, each.flatten().int()).view(each.shape) for values, each in channels]
+            pixels = torch.stack(found, -1)
+        else:
+            pixels = self.table.index_select(0, maps.flatten().int()).view(*maps.shape, -1)
+        return pixels.permute(0, 3, 1, 2)
 
     def predict(self, maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Bits (N, C) uint8, 1 where a defect is present, of maps (N, H, W) uint8.
+        """Bits (N, C) uint8 of maps (N, H, W) uint8: 1 where a defect is present, or where the one class is this one.
 
         Raises:
             WaferlabError: maps of another size or type, or with states other than 0, 1 and 2.
         """
-        require_maps(maps, self.size)
-        return (predict_logits(self, maps).numpy() > 0).astype(np.uint8)
+        return self.answer(maps)[0]
+
+    def answer(self, maps: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Bits (N, C), as `predict` gives them, and probabilities (N, C) float32.
+
+        Raises:
+            WaferlabError: maps of another size or type, or with states other than 0, 1 and 2.
+        """
+        require_maps(maps, self.size, len(self.table))
+        if self.decision is None:
+            plain = predict_logits(self, maps)
+            return (plain > 0).numpy().astype(np.uint8), plain.sigmoid().numpy()
+        logits = self.decision.logits(view_logits(self, maps, self.decision.all_views).numpy())
+        bits = np.eye(len(self.classes), dtype=np.uint8)[self.decision.classes(logits)]
+        return bits, self.decision.probabilities(logits)
+
+    @property
+    def normal(self) -> int | None:
+        """The class without a defect, where classes are exclusive and one is."""
+        return self.classes.index(NORMAL) if NORMAL in self.classes else None
 
     def fused(self) -> "Classifier":
         """The same function in fewer weights, where the network knows how; otherwise the classifier itself."""
@@ -60,7 +89,7 @@ class Classifier(nn.Module):
             return self
         net = self.net.fuse()
         fused = Classifier(self.config.model_copy(update=net.arguments), self.classes, self.size)
-        fused.net = net
+        fused.net, fused.decision = net, self.decision
         return fused
 
     @property
@@ -69,16 +98,19 @@ class Classifier(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
-def require_maps(maps: NDArray[np.uint8], size: tuple[int, int]) -> None:
+def require_maps(maps: NDArray[np.uint8], size: tuple[int, int], states: int = STATES) -> None:
     """Refuse what a model for maps of this size can't read.
 
     Raises:
         WaferlabError: maps of another size or type, or with states other than 0, 1 and 2.
     """
-    if maps.dtype != np.uint8 or maps.shape[1:] != size or (maps.size and maps.max() >= STATES):
+    shapes = [size] if states == STATES else [size, (*size, 1), (*size, 3)]
+    if maps.dtype != np.uint8 or maps.shape[1:] not in shapes or (len(maps) and maps[:].max() >= states):
+        what = "maps" if states == STATES else "images"
         raise WaferlabError(
-            f"this model reads maps (N, {size[0]}, {size[1]}) uint8 of 0 no die, 1 pass, 2 fail, "
-            f"not {maps.shape} {maps.dtype}" + (f" up to {maps.max()}" if maps.size else "")
+            f"this model reads {what} (N, {size[0]}, {size[1]}) uint8"
+            f"{' of 0 no die, 1 pass, 2 fail' if states == STATES else ''}, "
+            f"not {maps.shape} {maps.dtype}" + (f" up to {maps[:].max()}" if len(maps) else "")
         )
 
 
@@ -125,11 +157,12 @@ def view_logits(
         advance: called with the number of maps that each step was about, for showing progress.
     """
     model.eval()
-    device, maps = next(model.parameters()).device, torch.as_tensor(maps)
+    device = next(model.parameters()).device
     views = torch.from_numpy(dihedral_indices(maps.shape[1], maps.shape[2])[: None if every_view else 1]).to(device)
     logits: list[Tensor] = []
     with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-        for part in torch.split(maps, batch_size):
+        for start in range(0, len(maps), batch_size):
+            part = torch.as_tensor(maps[start : start + batch_size])  # of maps on the disk, no more than this
             shown = [turned(part.to(device), view.expand(len(part), -1)) for view in views]
             logits.append(torch.stack([model(maps).float().cpu() for maps in shown]))
             advance(len(part))

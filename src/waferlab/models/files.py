@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from waferlab.config import DetectorConfig, ModelConfig
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier
+from waferlab.models.decision import Decision
 from waferlab.models.detector import Detector, build_detector
 from waferlab.models.scoring import Scoring
 from waferlab.schema import Component
@@ -44,7 +45,9 @@ DAMAGE: Final = (
 def save_model(model: Classifier, path: Path) -> Path:
     """Write a classifier's file; it appears under its name only when it is whole."""
     config = model.config.model_dump(mode="json", by_alias=True) | {"weights": "none"}
-    return _save({"model": config, "classes": model.classes, "size": model.size}, model.net, path)
+    facts = {"model": config, "classes": model.classes, "size": model.size}
+    decides = {"decision": model.decision.plain()} if model.decision else {}
+    return _save(facts | decides, model.net, path)
 
 
 def load_model(path: Path) -> Classifier:
@@ -94,8 +97,11 @@ def _classifier(path: Path, facts: dict[str, Any], weights: Tensor) -> Classifie
     with _as_described(path):
         config = ModelConfig.model_validate(facts["model"])
         classes, size = _classes_and_size(facts)
+        decision = Decision.of(facts["decision"], len(classes)) if "decision" in facts else None
     _require_trust(path, config, nn.Module)
-    return _rebuilt(path, facts, weights, lambda: Classifier(config, classes, size), lambda model: model.net)
+    model = _rebuilt(path, facts, weights, lambda: Classifier(config, classes, size), lambda model: model.net)
+    model.decision = decision
+    return model
 
 
 def _detector(path: Path, facts: dict[str, Any], weights: Tensor) -> Detector:

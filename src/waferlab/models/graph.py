@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from waferlab.models.classifier import Classifier
+from waferlab.models.decision import Decision
 from waferlab.models.detector import Detector
+from waferlab.wafer import dihedral_indices
 
 #: Name of the graph's input: maps (N, H, W) uint8 die states.
 INPUT: Final = "maps"
@@ -32,6 +34,34 @@ class _Classified(nn.Module):
         return (logits > 0).to(torch.uint8), logits.sigmoid()
 
 
+class _Inspected(nn.Module):
+    """Bits (N, K) uint8, one of them set, and probabilities (N, K) float32 of maps, by the model's `Decision`."""
+
+    outputs: Final = _Classified.outputs
+    views: Tensor
+
+    def __init__(self, model: Classifier, decision: Decision) -> None:
+        super().__init__()
+        self.model, self.decision = model, decision
+        views = dihedral_indices(*model.size)[: None if decision.all_views else 1]
+        self.register_buffer("views", torch.from_numpy(views))
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, ...]:
+        decision, flat, classes = self.decision, maps.flatten(1, 2), torch.arange(len(self.model.classes))
+        shown = [flat.index_select(1, view).view_as(maps) for view in self.views]
+        each = torch.stack([(self.model(view) / decision.temperature).softmax(1) for view in shown])
+        probabilities = each.mean(0)
+        if decision.vote == "majority":
+            votes = (each.argmax(2, keepdim=True) == classes).sum(0)
+            probabilities = (votes + probabilities) / (len(each) + 1)
+        answer = probabilities.argmax(1)
+        if decision.threshold is not None and decision.normal is not None:
+            defects = probabilities.masked_fill(classes == decision.normal, 0)
+            odds = defects.sum(1).log() - probabilities[:, decision.normal].log()
+            answer = torch.where(odds >= decision.threshold, defects.argmax(1), decision.normal)
+        return (answer[:, None] == classes).to(torch.uint8), probabilities
+
+
 class _Detected(nn.Module):
     """Whether a wafer is abnormal (N,) uint8, its score (N,) and die map (N, H, W) float32, of maps (N, H, W) uint8."""
 
@@ -46,19 +76,28 @@ class _Detected(nn.Module):
         return (score >= self.model.thresholds[0]).to(torch.uint8), score, die_map
 
 
-def save_graph(model: Classifier | Detector, path: Path) -> Path:
+def save_graph(model: Classifier | Detector, shape: Sequence[int], path: Path) -> Path:
     """Write a model as one ONNX file: its encoding and thresholds inside, any number of maps at once.
 
     A classifier's outputs are ``bits`` and ``probabilities``, a detector's ``abnormal``, ``score`` and ``die_map``.
+
+    Args:
+        shape: of a map, (H, W), or of an image, (H, W, C).
     """
-    whole = (_Classified(model) if isinstance(model, Classifier) else _Detected(model)).cpu().eval()
-    maps, wafers = torch.zeros(2, *model.size, dtype=torch.uint8), torch.export.Dim("wafers", min=1)
+    whole = _whole(model).cpu().eval()
+    maps, wafers = torch.zeros(2, *shape, dtype=torch.uint8), torch.export.Dim("wafers", min=1)
     with _quiet():
         torch.onnx.export(
             whole, (maps,), path, dynamo=True, verbose=False, external_data=False,
             input_names=[INPUT], output_names=whole.outputs, dynamic_shapes=({0: wafers},),
         )  # fmt: skip
     return path
+
+
+def _whole(model: Classifier | Detector) -> _Classified | _Inspected | _Detected:
+    if isinstance(model, Detector):
+        return _Detected(model)
+    return _Classified(model) if model.decision is None else _Inspected(model, model.decision)
 
 
 @contextlib.contextmanager

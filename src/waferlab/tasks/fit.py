@@ -128,7 +128,7 @@ def _fit(
     watch: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> tuple[Epochs, int]:
     """What every process does of a training: its epochs, and how many there are now; only the first one logs."""
-    _quiet()
+    quiet()
     every = config.validate_every
     with progress(title, config.max_epochs, done) as bar:
         epochs = Epochs(folder, task.monitor, every, bar)
@@ -184,9 +184,14 @@ def _warmed_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tenso
     return average
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep Lightning's advice for its authors away from people who can't act on it."""
-    for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.signal_connector"):
+    for name in (
+        "utilities.rank_zero",
+        "accelerators.cuda",
+        "trainer.connectors.signal_connector",
+        "trainer.connectors.checkpoint_connector",
+    ):
         logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message="Grad strides do not match")  # DDP, on 1x1 convolutions

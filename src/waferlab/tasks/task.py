@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -71,19 +72,28 @@ class Task(pl.LightningModule):
         if self.logger is not None:
             self.logger.log_metrics({**values, "epoch": self.current_epoch})
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer is given; biases and norms don't decay."""
+        return decaying(self, self.how)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The configured optimizer, and its schedule per step."""
-        optimizer, schedule = optimizer_and_schedule(self, self.how, self.path)
+        optimizer, schedule = optimizer_and_schedule(self.parameter_groups(), self.how, self.path)
         steps = self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def optimizer_and_schedule(model: nn.Module, how: FitConfig, path: str) -> tuple[Optimizer, Schedule]:
-    """As configured; biases and norms don't decay.
+def decaying(module: nn.Module, how: FitConfig) -> list[dict[str, Any]]:
+    """A module's parameters that want a gradient, in groups: those that decay, and those that don't."""
+    groups = param_groups_weight_decay(module, weight_decay=how.optimizer.arguments.get("weight_decay", 0.0))
+    return [group for group in groups if group["params"]]
+
+
+def optimizer_and_schedule(groups: list[dict[str, Any]], how: FitConfig, path: str) -> tuple[Optimizer, Schedule]:
+    """As configured.
 
     Raises:
         ConfigError: a value that the optimizer or the schedule refuses.
     """
-    groups = param_groups_weight_decay(model, weight_decay=how.optimizer.arguments.get("weight_decay", 0.0))
     return how.optimizer.build(f"{path}optimizer", params=groups), how.schedule.build(f"{path}schedule")

@@ -9,11 +9,16 @@ from waferlab.tracking.run import Run
 
 
 class RunLogger(Logger):
-    """Lightning's own MLflow logger also decides a run's status and copies checkpoints; here `Tracker` does."""
+    """Lightning's own MLflow logger also decides a run's status and copies checkpoints; here `Tracker` does.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: that is logged to.
+        done: epochs of an earlier training that the run has, whose numbers this one goes on with.
+    """
+
+    def __init__(self, run: Run, done: int = 0) -> None:
         super().__init__()
-        self.run = run
+        self.run, self.done = run, done
 
     @property
     def name(self) -> str:
@@ -35,4 +40,4 @@ class RunLogger(Logger):
         values = dict(metrics)
         epoch = int(values.pop("epoch", step or 0))
         if values:
-            self.run.metrics(values, epoch)
+            self.run.metrics(values, self.done + epoch)

@@ -34,7 +34,7 @@ def keep_model(
 
     Args:
         file: the model's.
-        example: a map (1, H, W) uint8 that shows what it reads; None for the file alone.
+        example: a map (1, H, W) uint8, or an image (1, H, W, C), that shows what it reads; None for the file alone.
         folder: for what is written; it has to stay until the run has ended.
     """
     if example is not None:
@@ -50,7 +50,7 @@ def save_mlflow_model(model: Classifier | Detector, folder: Path, example: NDArr
     """Write an MLflow model (flavour ONNX) with signature, example, requirements and the names of its classes."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    graph = save_graph(model, folder.parent / "model.onnx")
+    graph = save_graph(model, example.shape[1:], folder.parent / "model.onnx")
     classes = list(model.classes) if isinstance(model, Classifier) else ["abnormal"]
     sizes = {"C": (len(classes),), "HW": model.size, "": ()}
     outputs: list[ColSpec | TensorSpec] = [
@@ -59,10 +59,10 @@ def save_mlflow_model(model: Classifier | Detector, folder: Path, example: NDArr
     ]
     mlflow.onnx.save_model(
         onnx.load(graph), str(folder), save_as_external_data=False, input_example=example,
-        signature=ModelSignature(Schema([TensorSpec(np.dtype("uint8"), (-1, *model.size))]), Schema(outputs)),
+        signature=ModelSignature(Schema([TensorSpec(np.dtype("uint8"), (-1, *example.shape[1:]))]), Schema(outputs)),
         onnx_execution_providers=["CPUExecutionProvider"],
         pip_requirements=[f"{name}=={version(name)}" for name in REQUIRED],
-        metadata={"classes": classes, "states": "0 no die, 1 pass, 2 fail"},
+        metadata={"classes": classes} | ({"states": "0 no die, 1 pass, 2 fail"} if example.ndim == 3 else {}),
     )  # fmt: skip
     graph.unlink()
 

@@ -12,7 +12,7 @@ from waferlab.tracking.run import EVALUATION
 from waferlab.tracking.tracker import Tracker
 
 #: What a run can be about, the first of these that it has: `model` is one evaluated alone.
-NETWORKS = ("model", "student", "detector", "teacher")
+NETWORKS = ("model", "student", "classifier", "detector", "teacher")
 
 
 @dataclass(frozen=True)

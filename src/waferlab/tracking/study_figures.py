@@ -35,14 +35,21 @@ def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
     return figure
 
 
-def auroc_by_arm(tables: Mapping[str, Sequence[Row]]) -> Figure:
-    """Image AUROC of each arm with its spread over seeds, trivial scores as crosses; a panel for each data set."""
+def by_arm(tables: Mapping[str, Sequence[Row]], metric: str, head: str) -> Figure:
+    """A metric of each arm with its spread over seeds, trivial baselines as crosses; a panel for each data set.
+
+    Args:
+        tables: the rows of each data set; those without the metric are left out.
+        metric: its name in them.
+        head: what readers call it.
+    """
+    tables = {data: [row for row in table if metric in row.metrics] for data, table in tables.items()}
     sides = [0.6 + 0.26 * len(table) for table in tables.values()]
     figure = Figure(figsize=(7, 0.7 + sum(sides)), layout="constrained")
     panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=sides)[:, 0]
     for axes, (data, table) in zip(panels, tables.items(), strict=True):
         for place, row in enumerate(table):
-            found, trained = row.metrics["image/auroc"], row.bytes is not None
+            found, trained = row.metrics[metric], row.bytes is not None
             axes.errorbar(
                 100 * found.mean, place, xerr=100 * (found.deviation or 0), fmt="o" if trained else "x", capsize=3,
                 color=BLUE if trained else VERMILION,
@@ -52,7 +59,7 @@ def auroc_by_arm(tables: Mapping[str, Sequence[Row]]) -> Figure:
         axes.set_title(data, fontsize=9, loc="left")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlabel("image AUROC (%); x: without training")
+    panels[-1].set_xlabel(f"{head} (%); x: without training")
     return figure
 
 

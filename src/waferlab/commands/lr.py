@@ -1,0 +1,65 @@
+"""``waferlab lr``: which learning rate a training of transfer learning bears, tested in a minute."""
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+
+from waferlab.config import TransferConfig
+from waferlab.experiment.compose import checked, command_line
+from waferlab.experiment.transfer import fitting, phases, prepare
+from waferlab.schema import Schema
+from waferlab.tasks.rate_finder import RateTest, rates_tested
+from waferlab.tracking.figures import BLUE, VERMILION, save
+
+
+class Search(Schema):
+    """Which rates are tested, in how many steps."""
+
+    lowest: float = Field(gt=0)
+    highest: float = Field(gt=0)
+    steps: int = Field(ge=10)
+
+
+class LrConfig(TransferConfig):
+    """A training whose rates are looked for."""
+
+    search: Search
+
+
+def run(composed: DictConfig) -> None:
+    """Test the rates of each phase, say what they suggest, and draw them.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    config = checked(LrConfig, composed)
+    begun, model = prepare(config, command_line("lr", HydraConfig.get().overrides.task))
+    drawn, console = {}, Console()
+    for name, how in phases(config).items():
+        task, train, _ = fitting(config, model, begun, how, head_only=name == "head")
+        found = rates_tested(task, train, how.trainer, config.search.lowest, config.search.highest, config.search.steps)
+        key = "finetuning.head_lr" if name == "head" else "optimizer.lr"
+        said = "no rate stands out" if found.suggested is None else f"{key}={found.suggested:.1e}"
+        console.print(f"{name:<5} {said}", highlight=False)
+        drawn[f"lr_{name}"] = rate_curve(found, name)
+    for file in save(drawn, config.store):
+        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+
+
+def rate_curve(found: RateTest, phase: str) -> Figure:
+    """The loss against the rate, with the suggestion."""
+    figure = Figure(figsize=(6.5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(found.rates, found.losses, color=BLUE)
+    if found.suggested is not None:
+        at = int(np.argmin(np.abs(np.array(found.rates) - found.suggested)))
+        label = f"falls fastest at {found.suggested:.1e}"
+        axes.plot(found.suggested, found.losses[at], "o", color=VERMILION, markersize=8, label=label)
+        axes.legend(frameon=False)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed")
+    axes.grid(alpha=0.3)
+    figure.suptitle(f"Learning rates of the {phase}")
+    return figure

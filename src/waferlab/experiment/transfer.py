@@ -1,0 +1,174 @@
+"""Transfer learning: a pretrained network becomes one that inspects, from few and unbalanced labels."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from waferlab.config import FitConfig, TransferConfig
+from waferlab.data.batches import Batches
+from waferlab.data.dataset import Wafers
+from waferlab.data.oversampling import Oversampling
+from waferlab.data.single_label import defect_scores, single_label
+from waferlab.data.split import hide_labels
+from waferlab.experiment.inspection import COLUMNS, following, record
+from waferlab.experiment.networks import Begun, Place, begin, transferred
+from waferlab.experiment.outcome import Outcome, own_modules, repeated, told_how_to_go_on
+from waferlab.experiment.sweep import run_name
+from waferlab.experiment.teachers import dataset_tags
+from waferlab.metrics.single_label import temperature
+from waferlab.models.classifier import Classifier, view_logits
+from waferlab.models.decision import Decision
+from waferlab.models.files import save_model
+from waferlab.progress import say
+from waferlab.schema import Component
+from waferlab.tasks.fit import Fitted, device_of
+from waferlab.tasks.inspection import evaluate_baselines, evaluate_inspector
+from waferlab.tasks.losses import class_weights
+from waferlab.tasks.transfer import Transfer
+from waferlab.tracking.mlflow_model import keep_model
+from waferlab.tracking.run import EXPERIMENT, MODEL_FILE
+
+NETWORK: Final = "classifier"
+
+
+def run(config: TransferConfig, command: str) -> Outcome:
+    """Run one experiment; the command that asked for it is kept with its run.
+
+    Raises:
+        ConfigError: the configuration doesn't fit the code it names.
+        WaferlabError: the data, the weights or the training is at fault, or no threshold does what is wanted.
+    """
+    begun, model = prepare(config, command)
+    dataset, tracker = begun.dataset, begun.tracker
+    judged = dataset.part("test" if config.test else "val")
+    tags = {**config.tracking.tags, "role": EXPERIMENT, "network": NETWORK, "target": config.task.target}
+    with (
+        tracker.run(run_name(f"{dataset.name} {config.task.target}"), tags, config.resume) as opened,
+        told_how_to_go_on(opened.id, command),
+    ):
+        folder = config.store / "runs" / opened.id
+        if config.resume is None:
+            opened.parameters(config.plain())
+            opened.tags(dataset_tags(dataset) | {"command": command})
+        fitted = _fit(config, model, begun, Place(opened, folder / "training", "body"))
+        model.decision = decide(config, model, dataset.part("val"))
+        file = save_model(model.fused(), folder / MODEL_FILE)
+        say("evaluating")
+        evaluations = [evaluate_inspector(NETWORK, model, judged, file.stat().st_size)]
+        figures: list[Path] = []
+        if config.test:
+            evaluations += evaluate_baselines(dataset)
+            figures = record(opened, evaluations, judged, folder / "figures")
+        keep_model(opened, model, file, judged.maps[:1] if config.test else None, folder)
+        shutil.rmtree(folder / "training", ignore_errors=True)
+    return Outcome(
+        run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts,
+        modules=own_modules(config.backbone), following=following(repeated(begun.command)), wafers=len(judged),
+        columns=COLUMNS, evaluations=evaluations, figures=figures, model=opened.id, model_file=file,
+        validation=fitted.best_metrics, is_tested=config.test,
+    )  # fmt: skip
+
+
+def prepare(config: TransferConfig, command: str) -> tuple[Begun, Classifier]:
+    """The data, with one class for each map, and the network with its initial weights.
+
+    Raises:
+        ConfigError: the configuration doesn't fit the code it names.
+        WaferlabError: the data or the weights are at fault.
+    """
+    begun = begin(config, command, lambda bits: hide_labels(single_label(bits, config.task.target), config.labelled))
+    return begun, transferred(config.backbone, begun.dataset, begun.tracker, config.seed)
+
+
+def _fit(config: TransferConfig, model: Classifier, begun: Begun, place: Place) -> Fitted:
+    """The head alone, then all layers, as far as they are wanted; the model has the best weights of the last phase."""
+    fitted, done = None, 0
+    for name, how in phases(config).items():
+        head_only = name == "head"
+        phase = place.phase(name, done)
+        task, train, val = fitting(config, model, begun, how, head_only)
+        fitted = phase.fit(task, train, val, how.trainer)
+        done += how.trainer.max_epochs
+    assert fitted is not None, "the configuration has a phase"
+    return fitted
+
+
+def phases(config: TransferConfig) -> dict[str, FitConfig]:
+    """How the head alone is trained, and the whole network, in this order."""
+    tuning, fit = config.finetuning, config.fit
+    found = {}
+    if tuning.head_epochs:
+        rate = {"lr": tuning.head_lr or fit.lr}
+        every = min(fit.trainer.validate_every, tuning.head_epochs)
+        found["head"] = fit.model_copy(
+            update={
+                "optimizer": Component.model_validate(fit.optimizer.model_dump(by_alias=True) | rate),
+                "trainer": fit.trainer.model_copy(update={"max_epochs": tuning.head_epochs, "validate_every": every}),
+            }
+        )
+    return found | ({"body": fit} if tuning.body else {})
+
+
+def fitting(
+    config: TransferConfig, model: Classifier, begun: Begun, how: FitConfig, head_only: bool
+) -> tuple[Transfer, Batches, Batches]:
+    """A phase of the training, its batches, and those of validation."""
+    train, val, device = begun.dataset.part("train"), begun.dataset.part("val"), device_of(how.trainer)
+    classes = torch.from_numpy(train.labels).float()
+    weights = class_weights(classes.sum(0), begun.loss.class_weights)
+    mix = None if config.mix is None else config.mix.build("mix", num_classes=len(train.classes))
+    task = Transfer(
+        model, begun.loss, weights, how, torch.from_numpy(val.labels), config.task.select, config.seed,
+        head_only=head_only, lowest_lr=None if head_only else config.finetuning.lowest_lr, mix=mix,
+    )  # fmt: skip
+    batches = Batches(
+        train, how.trainer.batch_size, labels=_noisy(classes, how.trainer.label_noise, config.seed), shuffle=True,
+        augment=how.trainer.augment, die_noise=how.trainer.die_noise, seed=config.seed, device=device,
+        oversampling=Oversampling(classes.argmax(1), config.oversampling) if config.oversampling else None,
+        transform=_transform(config.transforms),
+    )  # fmt: skip
+    return task, batches, Batches(val, 512, device=device)
+
+
+def decide(config: TransferConfig, model: Classifier, val: Wafers) -> Decision:
+    """Views as configured, and the temperature and the threshold that validation asks for.
+
+    Raises:
+        WaferlabError: no threshold does what is wanted.
+    """
+    decision = Decision(all_views=config.views.all, vote=config.views.vote, normal=model.normal)
+    logits = view_logits(model, val.maps, config.views.all).numpy()
+    if config.calibrate:
+        decision = replace(decision, temperature=temperature(logits, val.labels))
+    return replace(decision, threshold=_threshold(config, decision.logits(logits), val.labels, model.normal))
+
+
+def _threshold(
+    config: TransferConfig, logits: NDArray[np.floating], labels: NDArray[np.uint8], normal: int | None
+) -> float | None:
+    rule = config.threshold.build("threshold")
+    if normal is None:
+        return None
+    found = float(rule(defect_scores(logits, normal), labels[:, normal] == 0))
+    return None if np.isnan(found) else found
+
+
+def _transform(transforms: dict[str, Component]) -> Callable[[Tensor], Tensor] | None:
+    made = [transform.build(f"transforms.{name}") for name, transform in transforms.items()]
+    return nn.Sequential(*made) if made else None
+
+
+def _noisy(labels: Tensor, noise: float, seed: int) -> Tensor:
+    """Labels (N, K), a share of which name another class."""
+    random = torch.Generator().manual_seed(seed)
+    changed = torch.rand(len(labels), generator=random) < noise
+    by = torch.randint(1, max(labels.shape[1], 2), (len(labels),), generator=random)
+    other = (labels.argmax(1) + by) % labels.shape[1]
+    return torch.where(changed[:, None], nn.functional.one_hot(other, labels.shape[1]).float(), labels)

@@ -1,0 +1,153 @@
+"""Transfer learning as a person meets it: images in folders, weights from elsewhere, a threshold that travels."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+
+import waferlab
+from waferlab.cli import main
+from waferlab.errors import ConfigError, Interrupted, WaferlabError
+from waferlab.experiment.networks import Place
+from waferlab.models.classifier import Classifier
+from waferlab.tracking.run import EXPERIMENT
+from waferlab.tracking.tracker import default_uri
+
+NET = ("backbone=timm", "backbone.name=test_resnet")
+MAPS = ("task=transfer", "dataset=half_normal", "dataset.maps=400", "task.target=defect", *NET, "trainer.max_epochs=2")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grey squares, half of them with a bright corner, which is a defect; another seed each."""
+    folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for number in range(80):
+        pixels = random.integers(80, 120, (24, 24, 3), np.uint8)
+        if number % 2:
+            row, column = random.integers(0, 2, 2) * 14
+            pixels[row : row + 10, column : column + 10] = 250
+        place = folder / ("defect" if number % 2 else "good") / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(place)
+    return folder
+
+
+def from_photos(photos: Path) -> tuple[str, ...]:
+    given = ("task=transfer", "dataset=images", f"dataset.path={photos}", "dataset.size=24", "transforms=photo")
+    return *given, *NET, "backbone.encoding=pixels", "trainer.batch_size=16", "optimizer.lr=0.01"
+
+
+class TestImages:
+    @pytest.fixture(scope="class")
+    def trained(self, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        store = tmp_path_factory.mktemp("store")
+        given = (
+            "trainer.max_epochs=12",
+            "threshold=recall",
+            "threshold.at_least=1",
+            "dataset.fractions=[0.5,0.25,0.25]",
+        )
+        return waferlab.train(*from_photos(photos), *given, f"store={store}")
+
+    def test_are_told_apart(self, trained: Any) -> None:
+        network, majority = trained.evaluations
+        assert (network.name, majority.name) == ("classifier", "majority")
+        assert network.metrics["auroc"] > 0.95
+        assert network.metrics["accuracy"] > majority.metrics["accuracy"] + 0.3
+        assert {"accuracy/low", "macro_f1/high", "fpr_at_tpr/99.7", "defect/recall", "one_view/accuracy"} <= set(
+            network.metrics
+        )
+        assert {figure.name for figure in trained.figures} == {"confusion.png", "roc_and_precision.png"}
+
+    def test_threshold_and_views_travel_with_the_model(self, trained: Any, photos: Path) -> None:
+        model = waferlab.load(str(trained.model_file))
+        assert isinstance(model, Classifier)
+        assert model.decision is not None
+        assert model.decision.threshold is not None
+        assert model.decision.all_views
+        pixels = np.stack([np.asarray(Image.open(file)) for file in sorted(photos.rglob("*.png"))])
+        bits, probabilities = model.answer(pixels)
+        served = mlflow.pyfunc.load_model(str(trained.model_file.with_name("model"))).predict(pixels)
+        assert (served["bits"] == bits).all()
+        assert np.allclose(served["probabilities"], probabilities, atol=1e-5)
+
+    def test_are_evaluated_by_another_folder(self, trained: Any, photos: Path) -> None:
+        given = ["dataset=images", f"dataset.path={photos}", "dataset.size=24", "dataset.fractions=[0,0,1]"]
+        found = waferlab.evaluate(f"model={trained.model_file}", *given)
+        assert found.wafers == 80
+        assert found.evaluations[0].metrics["auroc"] > 0.95
+
+    def test_want_their_encoding_and_their_task(self, photos: Path, tmp_path: Path) -> None:
+        given = [override for override in from_photos(photos) if "encoding" not in override]
+        with pytest.raises(ConfigError, match=r"backbone.encoding=\w+: images want another one, such as pixels"):
+            waferlab.train(*given, f"store={tmp_path}")
+        with pytest.raises(ConfigError, match="task=mixed_type is for wafer maps"):
+            waferlab.train(*given[1:4], f"store={tmp_path}")
+
+
+class TestMaps:
+    def test_of_one_class_each_are_told_apart_and_those_of_several_left_out(self, tmp_path: Path) -> None:
+        given = ("task=transfer", "dataset.maps=500", *NET, "finetuning.head_epochs=0", "trainer.max_epochs=1")
+        found = waferlab.train(*given, f"store={tmp_path}")
+        assert found.facts["several_defects"] > 300
+        assert [each.name for each in found.evaluations] == ["classifier", "majority", "zone_density"]
+        table = tmp_path / "maps.npz"
+        np.savez(table, maps=np.zeros((3, 52, 52), np.uint8))
+        command = ["predict", f"model={found.model_file}", f"dataset.path={table}", f"output={tmp_path}"]
+        assert main([*command, f"store={tmp_path}", f"hydra.run.dir={tmp_path}"]) == 0
+        rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+        assert len(rows) == 3
+        assert sum(float(rows[0][name]) for name in ("Normal", "Center", "Scratch", "Random")) <= 1
+
+    def test_an_interruption_between_the_phases_changes_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fit = Place.fit
+
+        def ends_after_the_head(place: Place, *given: Any) -> Any:
+            if place.title == "body":
+                raise Interrupted(signal.SIGINT)
+            return fit(place, *given)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Place, "fit", ends_after_the_head)
+            with pytest.raises(Interrupted):
+                waferlab.train(*MAPS, f"store={tmp_path}")
+        client = MlflowClient(default_uri(tmp_path))
+        (begun,) = client.search_runs(["1"], f"tags.role = '{EXPERIMENT}'")
+        assert begun.info.status == "KILLED"
+        resumed = waferlab.train(f"resume={begun.info.run_id}", f"store={tmp_path}")
+        undisturbed = waferlab.train(*MAPS, f"store={tmp_path}")
+        assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()
+        steps = [value.step for value in client.get_metric_history(resumed.run_id, "val/macro_f1")]
+        assert steps == [0, 1, 2, 3], "the phases' epochs are numbered one after another"
+
+    def test_a_body_comes_from_a_network_of_other_classes(self, tmp_path: Path) -> None:
+        small = ("dataset.maps=300", "trainer.max_epochs=1", f"store={tmp_path}")
+        student = ("student=compact", "student.width=8", "student.depths=[1,1,1]")
+        source = waferlab.train("distillation=supervised", *student, *small)
+        backbone = ("backbone=compact", "backbone.width=8", "backbone.depths=[1,1,1]")
+        given = ("task=transfer", *backbone, f"backbone.weights={source.run_id}", "finetuning.body=false", *small)
+        found = waferlab.train(*given)
+        bodies = [waferlab.load(str(each.model_file)).net.features for each in (source, found)]  # type: ignore[union-attr]
+        for before, after in zip(*(body.parameters() for body in bodies), strict=True):
+            assert torch.allclose(before, after, atol=1e-4)
+        with pytest.raises(WaferlabError, match="that model was trained with encoding=die_fail"):
+            waferlab.train(*given, "backbone.encoding=one_hot")
+        with pytest.raises(WaferlabError, match=r"that model is a .*'width': 8.*, this one a .*'width': 16"):
+            waferlab.train(*given, "backbone.width=16")
+
+    def test_are_swept_by_their_metrics(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        given = ["-m", "sweep=optuna", *MAPS, "oversampling=interval(0,1)", "hydra.sweeper.objective=val/auroc"]
+        assert main(["train", *given, "hydra.sweeper.n_trials=1", f"store={tmp_path}"]) == 0
+        (sweep,) = MlflowClient(default_uri(tmp_path)).search_runs(["1"], "tags.role = 'sweep'")
+        assert json.loads(json.dumps(sweep.data.metrics))["val/auroc"] > 0
