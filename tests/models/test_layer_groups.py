@@ -2,6 +2,7 @@
 
 import pytest
 import timm
+import torch
 from torch import nn
 
 from waferlab.models.layer_groups import body_modules, layer_groups, spaced
@@ -21,6 +22,15 @@ def test_of_timms_networks_are_their_stages(name: str) -> None:
     assert len(groups[-1]) == 2, "weight and bias"
     first = next(iter(dict(net.named_parameters())))
     assert first in groups[0]
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "levit_128s", "pit_ti_224", "rdnet_tiny"])
+def test_hold_every_parameter_of_networks_with_two_heads_or_odd_layers(name: str) -> None:
+    with torch.device("meta"):
+        net = timm.create_model(name, num_classes=9)
+    groups = layer_groups(net)
+    assert sorted(key for group in groups for key in group) == sorted(dict(net.named_parameters()))
+    assert any(dict(net.named_parameters())[key].shape[0] == 9 for key in groups[-1])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from waferlab.data.dataset import Dataset
-from waferlab.data.single_label import DEFECT, single_label
+from waferlab.data.single_label import DEFECT, NORMAL, single_label
 from waferlab.errors import ConfigError
 from waferlab.experiment import anomaly, classification, inspection
 from waferlab.experiment.compose import checked, command_line, compose_overrides, note_without_effect
@@ -92,7 +92,7 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
     dataset: Dataset = config.dataset.build("dataset")
     inspector = model if isinstance(model, Classifier) and model.decision is not None else None
     if inspector is not None:
-        dataset = single_label(dataset, "defect" if DEFECT in inspector.classes else "class")
+        dataset = single_label(dataset, "defect" if inspector.classes == (NORMAL, DEFECT) else "class")
     dataset.require("test")
     require_match(model, dataset, f"model={config.model}")
     if config.score is not None and not isinstance(model, Detector):

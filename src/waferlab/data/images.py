@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from waferlab.data.dataset import Dataset, Wafers, digest
 from waferlab.data.rows import Rows
@@ -96,13 +96,17 @@ def load(
 
 
 def _by_folder(folder: Path) -> _Listed:
-    wanted = set(Image.registered_extensions())
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in wanted and file.is_file())
+    files = _images(folder)
     if loose := [file for file in files if file.parent == folder]:
         raise WaferlabError(f"{loose[0]} is in no class; an image lies in {folder}/CLASS, or a table names its label")
     if not files:
         raise WaferlabError(f"{folder} holds no subfolder with images in it: an image lies in {folder}/CLASS/NAME.png")
     return _Listed(files, [file.relative_to(folder).parts[0] for file in files])
+
+
+def _images(folder: Path) -> list[Path]:
+    wanted = set(Image.registered_extensions())
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in wanted and file.is_file())
 
 
 def _by_table(table: Path, folder: Path) -> _Listed:
@@ -116,7 +120,7 @@ def _by_table(table: Path, folder: Path) -> _Listed:
     for number, row in enumerate(rows, 2):
         if len(row) != 2 or not all(row):
             raise WaferlabError(f"{table} holds {','.join(row)!r} in row {number}; expected a name and a label")
-    by_stem = {str(file.relative_to(folder).with_suffix("")): file for file in folder.rglob("*") if file.is_file()}
+    by_stem = {str(file.relative_to(folder).with_suffix("")): file for file in _images(folder)}
     files = [folder / name if (folder / name).is_file() else by_stem.get(name) for name, _ in rows]
     if missing := [name for (name, _), file in zip(rows, files, strict=True) if file is None]:
         raise WaferlabError(f"{table}: {len(missing)} images are not in {folder}: {_some(missing)}")
@@ -186,7 +190,7 @@ def decode(file: Path, size: int, colour: bool = True, fit: Fit = "stretch") -> 
                 image = _eight_bits(ImageOps.exif_transpose(opened)).convert("RGB" if colour else "L")
         shaped: Any = {"stretch": Image.Image.resize, "pad": ImageOps.pad, "crop": ImageOps.fit}[fit]
         return np.asarray(shaped(image, (size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Warning, Image.DecompressionBombError):
+    except Exception:  # Pillow's readers raise anything at files that are damaged
         return None
 
 

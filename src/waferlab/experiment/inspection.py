@@ -24,7 +24,7 @@ COLUMNS: Final = {
 
 def following(kept: Sequence[str] = ()) -> Next:
     """What may follow a run of these overrides."""
-    return Next(evaluate=(), change="dataset.seed=1", sweep=[*kept, "oversampling=0,0.5,1"])
+    return Next(evaluate=(), change="precision=bf16-mixed", sweep=[*kept, "oversampling=0,0.5,1"])
 
 
 def record(run: Run, evaluations: Sequence[Inspected], wafers: Wafers, folder: Path) -> list[Path]:
@@ -37,7 +37,7 @@ def record(run: Run, evaluations: Sequence[Inspected], wafers: Wafers, folder: P
     drawn = {"confusion": inspection_figures.confusion(counts, wafers.classes)}
     if (normal := found.decision.normal) is not None and 0 < (true != normal).sum() < len(true):
         drawn["roc_and_precision"] = inspection_figures.curves(
-            {each.name: each.logits for each in evaluations}, true, normal, found.decision.threshold
+            {each.name: each.logits for each in evaluations}, true, normal, answers
         )
     files = figures.save(drawn, folder)
     run.figures(files)

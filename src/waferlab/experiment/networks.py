@@ -45,6 +45,7 @@ class Place:
         title: beside the progress bar.
         path: prefix of its keys in the configuration.
         done: epochs that the run's logs have of other trainings.
+        is_phase: it is a part of a training; the others' checkpoints lie beside its folder.
     """
 
     run: Run
@@ -52,21 +53,22 @@ class Place:
     title: str
     path: str = ""
     done: int = 0
+    is_phase: bool = False
 
     def fit(self, task: Task, train: Batches, val: Batches, trainer: TrainerConfig) -> Fitted:
         """Fit a task here; what it came to is logged. A student's training may be ended by the sweep it is part of."""
-        watch = None if self.path else pruning()
+        watch = None if self.path else pruning(self.done)
         try:
             fitted = fit(task, train, val, trainer, self.folder, self.title, RunLogger(self.run, self.done), watch)
         except TrialPruned:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder.parent if self.is_phase else self.folder, ignore_errors=True)
             raise
         self.run.metrics(fitted.metrics)
         return fitted
 
     def phase(self, name: str, done: int) -> "Place":
         """The same for a part of a training, after so many epochs of the parts before it."""
-        return replace(self, folder=self.folder / name, title=name, done=done)
+        return replace(self, folder=self.folder / name, title=name, done=done, is_phase=True)
 
 
 @dataclass(frozen=True)

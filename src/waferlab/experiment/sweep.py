@@ -40,19 +40,22 @@ def objectives(composed: DictConfig) -> list[str]:
     return [*(f"val/{name}" for name in names), *COSTS]
 
 
-def pruning() -> Callable[[int, Mapping[str, float]], None] | None:
+def pruning(done: int = 0) -> Callable[[int, Mapping[str, float]], None] | None:
     """What shows a trial's epochs to its sweep; None where there is no sweep, or none that can prune.
 
     It raises `TrialPruned` where the sweep's pruner wants the training to end.
+
+    Args:
+        done: epochs of the trial's earlier trainings.
     """
     trial, judged_by = current_trial(), objectives_of_sweep()
     if trial is None or len(judged_by) != 1 or judged_by[0] in COSTS:
         return None
 
     def watch(epoch: int, metrics: Mapping[str, float]) -> None:
-        patiently(lambda: trial.report(metrics[judged_by[0]], epoch))
+        patiently(lambda: trial.report(metrics[judged_by[0]], done + epoch))
         if patiently(trial.should_prune):
-            raise TrialPruned(f"after epoch {epoch + 1}")
+            raise TrialPruned(f"after epoch {done + epoch + 1}")
 
     return watch
 

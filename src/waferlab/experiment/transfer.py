@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from waferlab.config import FitConfig, TransferConfig
 from waferlab.data.batches import Batches
-from waferlab.data.dataset import Wafers
+from waferlab.data.dataset import PARTS, Part, Wafers
 from waferlab.data.oversampling import Oversampling
-from waferlab.data.single_label import defect_scores, single_label
+from waferlab.data.single_label import NORMAL, defect_scores, single_label
 from waferlab.data.split import hide_labels
+from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.inspection import COLUMNS, following, record
 from waferlab.experiment.networks import Begun, Place, begin, transferred
 from waferlab.experiment.outcome import Outcome, own_modules, repeated, told_how_to_go_on
 from waferlab.experiment.sweep import run_name
 from waferlab.experiment.teachers import dataset_tags
+from waferlab.metrics.operating_point import Argmax
 from waferlab.metrics.single_label import temperature
 from waferlab.models.classifier import Classifier, view_logits
 from waferlab.models.decision import Decision
@@ -58,8 +60,9 @@ def run(config: TransferConfig, command: str) -> Outcome:
             opened.parameters(config.plain())
             opened.tags(dataset_tags(dataset) | {"command": command})
         fitted = _fit(config, model, begun, Place(opened, folder / "training", "body"))
+        model = model.fused()
         model.decision = decide(config, model, dataset.part("val"))
-        file = save_model(model.fused(), folder / MODEL_FILE)
+        file = save_model(model, folder / MODEL_FILE)
         say("evaluating")
         evaluations = [evaluate_inspector(NETWORK, model, judged, file.stat().st_size)]
         figures: list[Path] = []
@@ -84,7 +87,24 @@ def prepare(config: TransferConfig, command: str) -> tuple[Begun, Classifier]:
         WaferlabError: the data or the weights are at fault.
     """
     begun = begin(config, command, lambda bits: hide_labels(single_label(bits, config.task.target), config.labelled))
+    for part in PARTS[:2]:
+        _require_kinds(config, begun.dataset.part(part), part)
     return begun, transferred(config.backbone, begun.dataset, begun.tracker, config.seed)
+
+
+def _require_kinds(config: TransferConfig, wafers: Wafers, part: Part) -> None:
+    """Refuse data from which nothing that is asked for can be learnt or chosen."""
+    present = {name for name, count in zip(wafers.classes, wafers.labels.sum(0), strict=True) if count}
+    if len(present) < 2:
+        raise WaferlabError(f"the {part} part has maps of one class alone ({', '.join(present)}); two are needed")
+    is_wanted = config.task.select in ("auroc", "average_precision") or not isinstance(
+        config.threshold.build("threshold"), Argmax
+    )
+    if is_wanted and NORMAL not in present:
+        raise ConfigError(
+            f"threshold and task.select={config.task.select}: these tell defects from what has none, and no map of the "
+            f"{part} part is without; a class of images that are fine is named good, normal, none, ok or pass"
+        )
 
 
 def _fit(config: TransferConfig, model: Classifier, begun: Begun, place: Place) -> Fitted:

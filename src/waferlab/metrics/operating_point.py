@@ -137,7 +137,9 @@ class _Curve:
         return cls(found, alarms, thresholds)
 
     def first(self, wanted: NDArray[np.bool_]) -> float:
-        return float(self.thresholds[wanted.argmax()])
+        """The highest threshold that is wanted; midway to the next lower score, as the last digits of a score vary."""
+        place = int(wanted.argmax())
+        return float(self.thresholds[place : place + 2].mean())
 
 
 def rates_at(threshold: float, scores: Scores, is_defect: Truth) -> dict[str, float]:

@@ -54,7 +54,8 @@ class Decision:
         """
         checked = _CHECKED.validate_python(plain)
         is_class = checked.normal is None or 0 <= checked.normal < classes
-        if set(plain) - set(asdict(checked)) or not is_class or not 0 < checked.temperature < np.inf:
+        is_nan = checked.threshold is not None and np.isnan(checked.threshold)
+        if set(plain) - set(asdict(checked)) or not is_class or is_nan or not 0 < checked.temperature < np.inf:
             raise ValueError(f"{plain} is no decision between {classes} classes")
         return checked
 

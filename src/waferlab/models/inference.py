@@ -42,7 +42,7 @@ def _in_one_size(answer: Callable[[Tensor], Tensor | list[Tensor]]) -> Callable[
         nonlocal most
         count, most = len(maps), max(most, len(maps))
         with torch.no_grad():
-            found = answer(torch.cat([maps, maps[:1].expand(most - count, -1, -1)]))
+            found = answer(torch.cat([maps, maps[:1].expand(most - count, *maps.shape[1:])]))
         return found[:count] if isinstance(found, Tensor) else [each[:count] for each in found]
 
     return filled

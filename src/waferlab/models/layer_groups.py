@@ -15,11 +15,13 @@ def layer_groups(net: nn.Module) -> list[list[str]]:
     """
     head = set(_head(net))
     if hasattr(net, "group_matcher"):
-        grouped = group_parameters(net, cast("Any", net).group_matcher(coarse=True))
+        grouped = group_parameters(net, _matcher(net))
         groups = [list(grouped[place]) for place in sorted(grouped)]
     else:
         groups = [[f"{prefix}{name}" for name, _ in layer.named_parameters()] for prefix, layer in _layers(net)]
     body = [[name for name in group if name not in head] for group in groups]
+    named = {name for group in groups for name in group} | head
+    body[0] += [name for name, _ in net.named_parameters() if name not in named]  # positions, say, beside all layers
     return [*filter(None, body), [name for name, _ in net.named_parameters() if name in head]]
 
 
@@ -40,12 +42,19 @@ def spaced(lowest: float, highest: float, count: int) -> Sequence[float]:
 def _head(net: nn.Module) -> list[str]:
     """Names of the parameters of the last layer."""
     if hasattr(net, "get_classifier"):
-        last: nn.Module = cast("Any", net).get_classifier()
-        prefix = next(name for name, module in net.named_modules() if module is last)
-    else:
-        prefix, last = list(_layers(net))[-1]
-        prefix = prefix.removesuffix(".")
-    return [f"{prefix}.{name}" for name, _ in last.named_parameters()]
+        found = cast("Any", net).get_classifier()
+        heads = found if isinstance(found, tuple | list) else [found]  # several where a network was distilled
+        places = {module: name for name, module in net.named_modules()}
+        return [f"{places[head]}.{name}" for head in heads for name, _ in head.named_parameters()]
+    prefix, last = list(_layers(net))[-1]
+    return [f"{prefix}{name}" for name, _ in last.named_parameters()]
+
+
+def _matcher(net: Any) -> Any:
+    try:
+        return net.group_matcher(coarse=True)
+    except AssertionError:  # some know their finer layers alone
+        return net.group_matcher(coarse=False)
 
 
 def _layers(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -34,7 +34,8 @@ def evaluate_inspector(name: str, model: Classifier, wafers: Wafers, file_bytes:
     decision = model.decision or Decision(normal=model.normal)
     views = view_logits(model, wafers.maps, decision.all_views).numpy()
     speed = maps_per_second(partial(view_logits, model, every_view=decision.all_views), wafers.maps)
-    found = _evaluation(name, decision.logits(views), decision, wafers, model.parameters_count, file_bytes, speed)
+    parameters = model.parameters_count
+    found = _evaluation(name, decision.logits(views), decision, wafers, parameters, file_bytes, speed, len(views))
     if decision.all_views:
         one = replace(decision, all_views=False).logits(views[:1])
         alone = single_label_metrics(one, wafers.labels, wafers.classes, decision.normal, decision.classes(one))
@@ -64,6 +65,7 @@ def _evaluation(
     parameters: int,
     file_bytes: int | None,
     speed: float,
+    views: int = 1,
 ) -> Inspected:
     answers = decision.classes(logits)
     found = single_label_metrics(logits, wafers.labels, wafers.classes, decision.normal, answers)
@@ -73,12 +75,12 @@ def _evaluation(
         scores, is_defect = defect_scores(logits, decision.normal), wafers.labels[:, decision.normal] == 0
         if 0 < is_defect.sum() < len(is_defect):
             metrics |= false_positive_rates(scores, is_defect)
-        rates = rates_at(0.0 if decision.threshold is None else decision.threshold, scores, is_defect)
+        rates = rates_at(0.5, (answers != decision.normal).astype(float), is_defect)
         metrics |= {f"defect/{rate}": value for rate, value in rates.items() if not np.isnan(value)}
         undefined += [f"defect/{rate}" for rate, value in rates.items() if np.isnan(value)]
     return Inspected(
         name=name, metrics=metrics, undefined=tuple(undefined), parameters=parameters, bytes=file_bytes,
-        maps_per_second=speed, views=8 if decision.all_views else 1, logits=logits, decision=decision,
+        maps_per_second=speed, views=views, logits=logits, decision=decision,
     )  # fmt: skip
 
 

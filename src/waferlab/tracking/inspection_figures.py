@@ -37,15 +37,15 @@ def confusion(counts: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
 
 
 def curves(
-    logits: Mapping[str, NDArray[np.floating]], true: NDArray[np.int64], normal: int, threshold: float | None
+    logits: Mapping[str, NDArray[np.floating]], true: NDArray[np.int64], normal: int, answers: NDArray[np.int64]
 ) -> Figure:
-    """ROC, with false alarms on a log scale, and precision against recall; the first model's threshold is marked.
+    """ROC, with false alarms on a log scale, and precision against recall; the first model's answers are marked.
 
     Args:
         logits: (N, K) of each model.
         true: (N,) class of each map.
         normal: the class without a defect.
-        threshold: log odds of a defect from which on the first model takes a map for one; None for even odds.
+        answers: (N,) class that the first model takes each map for.
     """
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     roc, precision = figure.subplots(1, 2)
@@ -58,9 +58,9 @@ def curves(
         share, recall, _ = precision_recall_curve(is_defect, scores)
         precision.plot(100 * recall, 100 * share, color=colour)
         if not index:
-            rates = rates_at(threshold or 0.0, scores, is_defect)
+            rates = rates_at(0.5, (answers != normal).astype(float), is_defect)
             at, cost = 100 * rates["recall"], max(100 * rates["false_positive_rate"], lowest)
-            roc.plot(cost, at, **_RING, color=colour, label="its threshold")
+            roc.plot(cost, at, **_RING, color=colour, label="its answers")
             precision.plot(at, 100 * rates["precision"], **_RING, color=colour)
     roc.set(xlabel="good taken for defects (%), log scale", ylabel="defects found (%)", xscale="log", ylim=(-2, 102))
     precision.set(xlabel="defects found (%)", ylabel="precision (%)", ylim=(-2, 102), xlim=(-2, 102))
