@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from matplotlib.figure import Figure
 
@@ -75,14 +76,15 @@ def accuracy_by_labels(runs: Sequence[StudyRun]) -> Figure:
             found["teacher"][run.labelled] = [run.metrics["teacher"]["exact_match"]]
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for index, (arm, by_share) in enumerate(sorted(found.items())):
+    colours = cycle(SERIES)
+    for arm, by_share in sorted(found.items()):
         spreads = {share: Spread.of(by_share[share]) for share in sorted(by_share)}
         axes.errorbar(
             [100 * share for share in spreads],
             [100 * spread.mean for spread in spreads.values()],
             [100 * (spread.deviation or 0) for spread in spreads.values()],
             fmt="s:" if arm == "teacher" else "o-", capsize=3, label=arm,
-            color="#555555" if arm == "teacher" else SERIES[index % len(SERIES)],
+            color="#555555" if arm == "teacher" else next(colours),
         )  # fmt: skip
     axes.set(xlabel="training labels that are known (%)", ylabel="exact-match accuracy (%)", xscale="log")
     axes.xaxis.set_major_formatter("{x:g}")
