@@ -55,7 +55,7 @@ class TestFalsePositiveRate:
 
     def test_that_cannot_be_met_is_a_sentence(self) -> None:
         with pytest.raises(
-            WaferlabError, match=r"threshold.at_most=0.1 can't be met: .* a false positive rate of 0.25"
+            WaferlabError, match=r"operating_point.at_most=0.1 can't be met: .* a false positive rate of 0.25"
         ):
             FalsePositiveRate(0.1)(-SCORES, DEFECT)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from hydra.errors import HydraException
+from hydra_plugins.resumable_optuna_sweeper._errors import SweepFailedError as SweepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 
 Answer = TypeVar("Answer")
-
-
-class SweepFailedError(HydraException):
-    """Nothing was wrong with the sweep's configuration, but too many of its jobs failed, or a worker did."""
 
 
 def current_trial() -> Trial | None:

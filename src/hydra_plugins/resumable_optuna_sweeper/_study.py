@@ -22,7 +22,7 @@ from hydra.utils import get_class, instantiate
 from optuna.samplers import BaseSampler, QMCSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.resumable_optuna_sweeper import SweepFailedError
+from hydra_plugins.resumable_optuna_sweeper._errors import SweepFailedError
 from hydra_plugins.resumable_optuna_sweeper._process import is_alive, this_worker
 from hydra_plugins.resumable_optuna_sweeper._space import Space, Value
 from hydra_plugins.resumable_optuna_sweeper._storage import made_pruner, mend, one_at_a_time, open_storage, patiently

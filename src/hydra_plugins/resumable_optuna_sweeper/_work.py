@@ -28,7 +28,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.resumable_optuna_sweeper import SweepFailedError
+from hydra_plugins.resumable_optuna_sweeper._errors import SweepFailedError
 from hydra_plugins.resumable_optuna_sweeper._process import end, end_with_parent
 from hydra_plugins.resumable_optuna_sweeper._settings import Goal, Settings
 from hydra_plugins.resumable_optuna_sweeper._space import Space

@@ -66,7 +66,7 @@ class TransferConfig(ExperimentConfig):
             classes' sizes that their shares follow is between 1 and 0.
         transforms: of training images, in order, each a transform of torchvision's (v2) or of your own.
         mix: of training batches, such as mixup, or null.
-        threshold: chooses on validation from which score on a map is a defect.
+        operating_point: chooses on validation from which score on a map is a defect.
         calibrate: divide logits by the temperature of the least log loss on validation.
         views: what an answer is made of.
     """
@@ -78,7 +78,7 @@ class TransferConfig(ExperimentConfig):
     oversampling: float = Field(ge=0, le=1)
     transforms: dict[str, Component]
     mix: Component | None
-    threshold: Component
+    operating_point: Component
     calibrate: bool
     views: ViewsConfig
 
@@ -90,7 +90,7 @@ class TransferConfig(ExperimentConfig):
     def components(self) -> Iterator[tuple[str, Component, tuple[str, ...]]]:
         """Every component with its place in the configuration and the parameters that the program supplies."""
         yield from super().components()
-        yield "threshold", self.threshold, ()
+        yield "operating_point", self.operating_point, ()
         for name, transform in self.transforms.items():
             yield f"transforms.{name}", transform, ()
         if self.mix is not None:

@@ -98,12 +98,12 @@ def _require_kinds(config: TransferConfig, wafers: Wafers, part: Part) -> None:
     if len(present) < 2:
         raise WaferlabError(f"the {part} part has maps of one class alone ({', '.join(present)}); two are needed")
     is_wanted = config.task.select in ("auroc", "average_precision") or not isinstance(
-        config.threshold.build("threshold"), Argmax
+        config.operating_point.build("operating_point"), Argmax
     )
     if is_wanted and NORMAL not in present:
         raise ConfigError(
-            f"threshold and task.select={config.task.select}: these tell defects from what has none, and no map of the "
-            f"{part} part is without; a class of images that are fine is named good, normal, none, ok or pass"
+            f"operating_point and task.select={config.task.select}: these tell defects from what has none, and no map "
+            f"of the {part} part is without; a class of images that are fine is named good, normal, none, ok or pass"
         )
 
 
@@ -173,7 +173,7 @@ def decide(config: TransferConfig, model: Classifier, val: Wafers) -> Decision:
 def _threshold(
     config: TransferConfig, logits: NDArray[np.floating], labels: NDArray[np.uint8], normal: int | None
 ) -> float | None:
-    rule = config.threshold.build("threshold")
+    rule = config.operating_point.build("operating_point")
     if normal is None:
         return None
     found = float(rule(defect_scores(logits, normal), labels[:, normal] == 0))

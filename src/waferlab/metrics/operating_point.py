@@ -65,8 +65,8 @@ class FalsePositiveRate:
         allowed = (curve.alarms <= self.at_most) & (curve.found > 0)
         if not allowed.any():
             raise WaferlabError(
-                f"threshold.at_most={self.at_most:g} can't be met: on validation, the wafer with the highest score is "
-                f"good, and taking it for a defect is a false positive rate of {curve.alarms[1]:.3g}"
+                f"operating_point.at_most={self.at_most:g} can't be met: on validation, the wafer with the highest "
+                f"score is good, and taking it for a defect is a false positive rate of {curve.alarms[1]:.3g}"
             )
         return curve.first(allowed & (curve.found == curve.found[allowed].max()))
 
