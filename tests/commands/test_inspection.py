@@ -51,8 +51,8 @@ class TestImages:
         store = tmp_path_factory.mktemp("store")
         given = (
             "trainer.max_epochs=12",
-            "threshold=recall",
-            "threshold.at_least=1",
+            "operating_point=recall",
+            "operating_point.at_least=1",
             "dataset.fractions=[0.5,0.25,0.25]",
         )
         return waferlab.train(*from_photos(photos), *given, f"store={store}")
