@@ -40,8 +40,8 @@ class Sweep:
         """The newest sweep of a store, of one objective."""
         client = MlflowClient(f"sqlite:///{(store / 'mlflow.db').resolve()}")
         (run, *_) = client.search_runs(["1"], "tags.role = 'sweep'")
-        (*_, study) = (value for key, value in run.data.tags.items() if key == "sweep.id")
-        below = client.search_runs(["1"], f"tags.`sweep.id` = '{study}' and tags.role = 'experiment'")
+        is_below = f"tags.`sweep.id` = '{run.data.tags['sweep.id']}' and tags.role = 'experiment'"
+        below = client.search_runs(["1"], is_below)
         complete = [trial for trial in below if trial.data.tags["trial.state"] == "complete"]
         return cls(run, sorted(complete, key=lambda trial: int(trial.data.tags["trial"])))
 

@@ -14,7 +14,7 @@ from waferlab.config.parts import (
     TrackingConfig,
     TrainerConfig,
 )
-from waferlab.config.transfer import FineTuningConfig, TransferConfig
+from waferlab.config.transfer import TransferConfig
 from waferlab.errors import ConfigError
 from waferlab.schema import parse
 
@@ -25,7 +25,6 @@ __all__ = [
     "DetectorConfig",
     "DistilledConfig",
     "ExperimentConfig",
-    "FineTuningConfig",
     "FitConfig",
     "MixedTypeConfig",
     "ModelConfig",
