@@ -45,6 +45,13 @@ def from_photos(photos: Path) -> tuple[str, ...]:
     return *given, *NET, "backbone.encoding=pixels", "trainer.batch_size=16", "optimizer.lr=0.01"
 
 
+def predicted(trained: Any, folder: Path, *overrides: str) -> list[dict[str, str]]:
+    """The table of ``waferlab predict``."""
+    command = ["predict", f"model={trained.model_file}", *overrides, f"output={folder}"]
+    assert main([*command, f"store={folder}", f"hydra.run.dir={folder}"]) == 0
+    return list(csv.DictReader((folder / "predictions.csv").open()))
+
+
 class TestImages:
     @pytest.fixture(scope="class")
     def trained(self, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -85,6 +92,24 @@ class TestImages:
         assert found.wafers == 80
         assert found.evaluations[0].metrics["auroc"] > 0.95
 
+    def test_are_predicted_by_name_whether_labelled_or_not(self, trained: Any, photos: Path, tmp_path: Path) -> None:
+        labelled, rest = predicted(trained, tmp_path, "dataset=images", f"dataset.path={photos}", "dataset.size=24"), []
+        for part in ("good", "defect"):
+            rest += predicted(trained, tmp_path, "dataset=photos", f"dataset.path={photos / part}", "dataset.size=24")
+        assert [row["image"] for row in labelled] == [
+            str(file.relative_to(photos)) for file in sorted(photos.rglob("*.png"))
+        ]
+        assert sum((row["pattern"] == "defect") == row["image"].startswith("defect") for row in labelled) >= 72
+        said = {Path(row["image"]).name: float(row["defect"]) for row in labelled}
+        assert {row["image"]: float(row["defect"]) for row in rest} == pytest.approx(said, abs=1e-3)
+
+    def test_of_another_size_are_told_theirs(
+        self, trained: Any, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = ["predict", f"model={trained.model_file}", "dataset=photos", f"dataset.path={photos}"]
+        assert main([*command, f"store={tmp_path}", f"hydra.run.dir={tmp_path}"]) == 1
+        assert "reads images of 24x24 pixels (dataset.size=24)" in " ".join(capsys.readouterr().err.split())
+
     def test_want_their_encoding_and_their_task(self, photos: Path, tmp_path: Path) -> None:
         given = [override for override in from_photos(photos) if "encoding" not in override]
         with pytest.raises(ConfigError, match=r"backbone.encoding=\w+: images want another one, such as pixels"):
@@ -101,11 +126,10 @@ class TestMaps:
         assert [each.name for each in found.evaluations] == ["classifier", "majority", "zone_density"]
         table = tmp_path / "maps.npz"
         np.savez(table, maps=np.zeros((3, 52, 52), np.uint8))
-        command = ["predict", f"model={found.model_file}", f"dataset.path={table}", f"output={tmp_path}"]
-        assert main([*command, f"store={tmp_path}", f"hydra.run.dir={tmp_path}"]) == 0
-        rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
-        assert len(rows) == 3
+        rows = predicted(found, tmp_path, f"dataset.path={table}")
+        assert [row["wafer"] for row in rows] == ["0", "1", "2"]
         assert sum(float(rows[0][name]) for name in ("Normal", "Center", "Scratch", "Random")) <= 1
+        assert len(predicted(found, tmp_path, "dataset=simulated", "dataset.maps=60")) == 60, "labels are not looked at"
 
     def test_an_interruption_between_the_phases_changes_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,7 @@ MISSING = {
     "dataset/arrays": ["dataset.path=maps.npz"],
     "dataset/images": ["dataset.path=photos"],
     "dataset/maps": ["dataset.path=maps.npz"],
+    "dataset/photos": ["dataset.path=photos"],
     "evaluate": ["model=model.safetensors"],
     "predict": ["model=model.safetensors", "dataset.path=maps.npz"],
     "report": ["study=mixed_type_kd"],

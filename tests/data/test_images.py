@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from waferlab.data import images
+from waferlab.data import images, pixels
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError, WaferlabError
 
@@ -108,6 +108,20 @@ class TestTable:
             read(self.files(tmp_path), **self.write(tmp_path, row))
 
 
+class TestUnlabelled:
+    def test_are_all_that_a_folder_holds_by_name_and_in_no_part(self, tmp_path: Path) -> None:
+        folder = folders(tmp_path / "in", a=2, b=1)
+        picture(9).save(folder / "loose.png")
+        found = images.load_unlabelled(str(folder), str(tmp_path / "cache"), size=8)
+        assert found.names == ("a/1.png", "a/2.png", "b/3.png", "loose.png")
+        assert (found.wafers.maps.shape, found.classes) == ((4, 8, 8, 3), ())
+        assert not found.within("train", "val", "test").any()
+
+    def test_nothing_is_a_sentence(self, tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match="holds no image; say where"):
+            images.load_unlabelled(str(tmp_path), str(tmp_path / "cache"))
+
+
 class TestBadFiles:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
@@ -126,6 +140,8 @@ class TestBadFiles:
     def test_are_skipped_and_named_if_wanted(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         found = read(folder, bad="skip")
         assert (len(found.wafers), found.facts["skipped"]) == (10, 2)
+        assert found.names is not None
+        assert len(found.names) == 10
         assert "truncated.png; they are skipped" in capsys.readouterr().err
 
     def test_alone_are_no_data_set(self, tmp_path: Path) -> None:
@@ -138,14 +154,14 @@ class TestBadFiles:
     def test_a_bomb_is_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         picture(0, (400, 400)).save(tmp_path / "large.png")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-        assert images.decode(tmp_path / "large.png", 8) is None
+        assert pixels.decode(tmp_path / "large.png", 8) is None
 
 
 class TestPixels:
     def test_are_decoded_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = folders(tmp_path / "in", good=4, dent=4)
         first = read(folder)
-        monkeypatch.setattr(images, "decode", lambda *_: pytest.fail("decoded again"))
+        monkeypatch.setattr(pixels, "decode", lambda *_: pytest.fail("decoded again"))
         assert read(folder).fingerprint == first.fingerprint
 
     def test_are_those_of_the_file_in_its_turn(self, tmp_path: Path) -> None:
@@ -160,15 +176,15 @@ class TestPixels:
         image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
         image.save(tmp_path / "image.tiff")
         for colour in (True, False):
-            found = images.decode(tmp_path / "image.tiff", 4, colour)
+            found = pixels.decode(tmp_path / "image.tiff", 4, colour)
             assert found is not None
             assert found.shape == (4, 4, 3 if colour else 1)
             assert (found == 255).all()
 
     @pytest.mark.parametrize(("fit", "borders"), [("stretch", [255, 255]), ("crop", [255, 255]), ("pad", [0, 0])])
-    def test_come_to_their_size(self, fit: images.Fit, borders: list[int], tmp_path: Path) -> None:
+    def test_come_to_their_size(self, fit: pixels.Fit, borders: list[int], tmp_path: Path) -> None:
         Image.new("L", (20, 10), 255).save(tmp_path / "wide.png")
-        found: NDArray[np.uint8] | None = images.decode(tmp_path / "wide.png", 8, False, fit)
+        found: NDArray[np.uint8] | None = pixels.decode(tmp_path / "wide.png", 8, False, fit)
         assert found is not None
         assert found[[0, -1], 4, 0].tolist() == borders
         assert found[4, 4, 0] == 255

@@ -1,13 +1,18 @@
 """A classifier reads die states: the encoding is part of it, and so are class names and map size."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from waferlab.config import ModelConfig
 from waferlab.data.dataset import Dataset
+from waferlab.data.rows import Rows
 from waferlab.errors import ConfigError
 from waferlab.models.classifier import Classifier, predict_logits, view_logits
+from waferlab.models.decision import Decision
 from waferlab.models.students import Compact
 from waferlab.wafer import DEFECTS
 
@@ -60,6 +65,23 @@ def test_averaged_over_views_a_map_and_its_views_have_the_same_logits(tiny_datas
     torch.testing.assert_close(averaged, turned)
     torch.testing.assert_close(averaged, view_logits(model, maps).mean(0))
     assert not torch.allclose(averaged, predict_logits(model, maps))
+
+
+def test_images_on_the_disk_are_read_batch_by_batch() -> None:
+    class Watched(Rows):
+        most = 0
+
+        def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+            found = super().__getitem__(index)
+            self.most = max(self.most, len(found))
+            return found
+
+    rows: Any = Watched(np.random.default_rng(0).integers(0, 256, (600, 12, 12, 3), np.uint8))
+    config = {"_target_": "waferlab.models.students.Compact", "encoding": "pixels"}
+    model = Classifier(ModelConfig.model_validate(config), ("Normal", "Defect"), (12, 12))
+    model.decision = Decision(all_views=True, normal=0)
+    assert len(model.predict(rows)) == 600
+    assert rows.most < 600
 
 
 def test_fused_computes_the_same_and_says_of_itself_that_it_is_fused(tiny_dataset: Dataset) -> None:

@@ -1,6 +1,7 @@
 """``waferlab predict``: what a trained model says of every wafer of a data set, as a table, heat maps and pictures."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from waferlab.data.dataset import Dataset, Wafers
 from waferlab.experiment.compose import checked, note_without_effect
-from waferlab.experiment.networks import TrainedModel, require_match
+from waferlab.experiment.networks import TrainedModel, require_size
 from waferlab.models.classifier import Classifier
 from waferlab.models.detector import Detector
 from waferlab.progress import note, say
@@ -50,7 +51,7 @@ def run(composed: DictConfig) -> None:
     _, model = config.read(Tracker(config.tracking, config.store))
     say("reading the data")
     dataset: Dataset = config.dataset.build("dataset")
-    require_match(model, dataset, f"model={config.model}")
+    require_size(model, dataset, f"model={config.model}")  # whatever their labels are, nobody looks at them
     config.output.mkdir(parents=True, exist_ok=True)
     say("predicting")
     if isinstance(model, Detector):
@@ -58,17 +59,20 @@ def run(composed: DictConfig) -> None:
     else:
         overrides = HydraConfig.get().overrides.task
         note_without_effect(overrides, "threshold|die_threshold|pictures", "this model is a classifier")
-        written = _classify(model, dataset.wafers, config)
+        written = _classify(model, dataset, config)
     console = Console()
     for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
-def _classify(model: Classifier, wafers: Wafers, config: PredictConfig) -> list[Path]:
-    bits, shares = model.answer(wafers.maps)
-    names = [pattern_name(row, model.classes) for row in bits]
-    rows = [[row, names[row], *(f"{share:.4f}" for share in shares[row])] for row in range(len(wafers))]
-    return [_table(config.output, ["wafer", "pattern", *model.classes], rows)]
+def _classify(model: Classifier, dataset: Dataset, config: PredictConfig) -> list[Path]:
+    bits, shares = model.answer(dataset.wafers.maps)
+    called: Sequence[object] = dataset.names or range(len(bits))
+    rows = [
+        [name, pattern_name(row, model.classes), *(f"{share:.4f}" for share in each)]
+        for name, row, each in zip(called, bits, shares, strict=True)
+    ]
+    return [_table(config.output, ["image" if dataset.names else "wafer", "pattern", *model.classes], rows)]
 
 
 def _detect(model: Detector, wafers: Wafers, config: PredictConfig) -> list[Path]:

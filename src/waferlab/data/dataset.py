@@ -104,12 +104,14 @@ class Dataset:
         split: (N,) int8: 0 train, 1 val, 2 test, 3 unlabelled, -1 left out (a duplicate, say).
         name: the source, for tables: ``mixedwm38``, ``simulated``, …
         facts: what a person wants to know of the source: checksum, repairs made, duplicates dropped.
+        names: what each map is called where it is a file of its own (N), or None.
     """
 
     wafers: Wafers
     split: NDArray[np.int8]
     name: str
     facts: dict[str, str | int]
+    names: tuple[str, ...] | None = None
 
     def part(self, *parts: Part) -> Wafers:
         """The maps of these parts, in the source's order."""

@@ -1,32 +1,24 @@
-"""Photographs of devices: a folder for each class, or a table of files and labels."""
+"""Photographs of devices: a folder for each class, a table of files and labels, or files that nobody has labelled."""
 
 import csv
-import os
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from waferlab.data.dataset import Dataset, Wafers, digest
+from waferlab.data.dataset import Dataset, Wafers
+from waferlab.data.pixels import Fit, decoded, images_in, some
 from waferlab.data.rows import Rows
 from waferlab.data.split import LEFT_OUT, check_fractions, content_keys, split_by_keys
 from waferlab.errors import WaferlabError
-from waferlab.progress import note, progress
+from waferlab.progress import note
 
-Fit = Literal["stretch", "pad", "crop"]
+Bad = Literal["refuse", "skip"]
 #: Names, in any case, of the class whose images show nothing wrong.
 GOOD: Final = ("good", "normal", "none", "ok", "pass")
-#: Of the cache; to be raised when the same files come to be decoded otherwise.
-_LAYOUT: Final = 1
-_NAMED: Final = 5  # of the bad files of a data set, at most
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ def load(
     size: int = 224,
     colour: bool = True,
     fit: Fit = "stretch",
-    bad: Literal["refuse", "skip"] = "refuse",
+    bad: Bad = "refuse",
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
 ) -> Dataset:
@@ -76,37 +68,77 @@ def load(
         WaferlabError: nothing is there, a file is missing or bad, or a label is none of the classes.
     """
     check_fractions(fractions)
+    folder = _folder(path)
+    listed = _by_table(Path(table), folder) if table else _by_folder(folder)
+    names = _classes(listed, classes, table or path, sum(fraction > 0 for fraction in fractions))
+    pixels, kept = decoded(listed.files, Path(cache), size, colour, fit)
+    facts = _without(listed.files, kept, bad)
+    labels = np.array([[label == name for name in names] for label in listed.labels], np.uint8).reshape(-1, len(names))
+    wafers = _wafers(pixels, labels[kept], names)
+    split = split_by_keys(content_keys(pixels, seed), wafers.labels, fractions)
+    facts = {"left_out": int(np.count_nonzero(split == LEFT_OUT)), **facts}
+    return Dataset(wafers, split, "images", facts, _called(listed.files, kept, folder))
+
+
+def load_unlabelled(
+    path: str, cache: str, size: int = 224, colour: bool = True, fit: Fit = "stretch", bad: Bad = "refuse"
+) -> Dataset:
+    """Read images of which nothing is known, to be predicted: all in a folder, at any depth.
+
+    Args:
+        path: the folder; size, colour, fit and so on are as in `load`, and should be as the model's training had them.
+
+    Returns:
+        All images, without labels and in no part.
+
+    Raises:
+        WaferlabError: nothing is there, or a file is bad.
+    """
+    folder = _folder(path)
+    files = images_in(folder)
+    if not files:
+        raise WaferlabError(f"{path} holds no image; say where the images are: dataset.path=…")
+    pixels, kept = decoded(files, Path(cache), size, colour, fit)
+    facts = _without(files, kept, bad)
+    wafers = _wafers(pixels, np.zeros((len(pixels), 0), np.uint8), ())
+    return Dataset(wafers, np.full(len(pixels), LEFT_OUT, np.int8), "photos", facts, _called(files, kept, folder))
+
+
+def _folder(path: str) -> Path:
     folder = Path(path)
     if not folder.is_dir():
         raise WaferlabError(f"{path} is no folder; say where the images are: dataset.path=…")
-    listed = _by_table(Path(table), folder) if table else _by_folder(folder)
-    names = _classes(listed, classes, table or path, sum(fraction > 0 for fraction in fractions))
-    pixels, kept = _decoded(listed.files, Path(cache), size, colour, fit)
-    lost = [file for file, is_kept in zip(listed.files, kept, strict=True) if not is_kept]
-    if lost:
-        said = f"{len(lost)} of {len(kept)} images can't be decoded: {_some(lost)}"
-        if bad == "refuse":
-            raise WaferlabError(f"{said}; mend them, or leave them out: dataset.bad=skip")
-        note(f"{said}; they are skipped")
-    labels = np.array([[label == name for name in names] for label in listed.labels], np.uint8).reshape(-1, len(names))
-    wafers = Wafers(cast("NDArray[np.uint8]", Rows(pixels)), labels[kept], names)
-    split = split_by_keys(content_keys(pixels, seed), wafers.labels, fractions)
-    facts: dict[str, str | int] = {"left_out": int(np.count_nonzero(split == LEFT_OUT))}
-    return Dataset(wafers, split, "images", facts | ({"skipped": len(lost)} if lost else {}))
+    return folder
+
+
+def _without(files: list[Path], kept: NDArray[np.bool_], bad: Bad) -> dict[str, str | int]:
+    """What is to be said of files that can't be decoded."""
+    lost = [file for file, is_kept in zip(files, kept, strict=True) if not is_kept]
+    if not lost:
+        return {}
+    said = f"{len(lost)} of {len(kept)} images can't be decoded: {some(lost)}"
+    if bad == "refuse":
+        raise WaferlabError(f"{said}; mend them, or leave them out: dataset.bad=skip")
+    note(f"{said}; they are skipped")
+    return {"skipped": len(lost)}
+
+
+def _wafers(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], classes: tuple[str, ...]) -> Wafers:
+    rows: Any = Rows(pixels)
+    return Wafers(rows, labels, classes)
+
+
+def _called(files: list[Path], kept: NDArray[np.bool_], folder: Path) -> tuple[str, ...]:
+    return tuple(file.relative_to(folder).as_posix() for file, is_kept in zip(files, kept, strict=True) if is_kept)
 
 
 def _by_folder(folder: Path) -> _Listed:
-    files = _images(folder)
+    files = images_in(folder)
     if loose := [file for file in files if file.parent == folder]:
         raise WaferlabError(f"{loose[0]} is in no class; an image lies in {folder}/CLASS, or a table names its label")
     if not files:
         raise WaferlabError(f"{folder} holds no subfolder with images in it: an image lies in {folder}/CLASS/NAME.png")
     return _Listed(files, [file.relative_to(folder).parts[0] for file in files])
-
-
-def _images(folder: Path) -> list[Path]:
-    wanted = set(Image.registered_extensions())
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in wanted and file.is_file())
 
 
 def _by_table(table: Path, folder: Path) -> _Listed:
@@ -120,10 +152,10 @@ def _by_table(table: Path, folder: Path) -> _Listed:
     for number, row in enumerate(rows, 2):
         if len(row) != 2 or not all(row):
             raise WaferlabError(f"{table} holds {','.join(row)!r} in row {number}; expected a name and a label")
-    by_stem = {str(file.relative_to(folder).with_suffix("")): file for file in _images(folder)}
+    by_stem = {str(file.relative_to(folder).with_suffix("")): file for file in images_in(folder)}
     files = [folder / name if (folder / name).is_file() else by_stem.get(name) for name, _ in rows]
     if missing := [name for (name, _), file in zip(rows, files, strict=True) if file is None]:
-        raise WaferlabError(f"{table}: {len(missing)} images are not in {folder}: {_some(missing)}")
+        raise WaferlabError(f"{table}: {len(missing)} images are not in {folder}: {some(missing)}")
     return _Listed([file for file in files if file is not None], [label for _, label in rows])
 
 
@@ -142,64 +174,3 @@ def _classes(listed: _Listed, wanted: Sequence[str] | None, where: str, parts: i
                 f"need one each; give it more, leave it out, or set dataset.fractions"
             )
     return tuple(name for name in allowed if name.lower() not in GOOD)
-
-
-def _decoded(
-    files: list[Path], cache: Path, size: int, colour: bool, fit: Fit
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Pixels (K, size, size, C) of the files that can be decoded, mapped from the disk, and which these are (N,)."""
-    facts = [(str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
-    home = cache / digest([], f"{_LAYOUT} {size} {colour} {fit} {facts}")
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(home.with_suffix(".lock")):
-        if not home.exists():
-            with tempfile.TemporaryDirectory(dir=cache) as folder:
-                _decode(files, Path(folder), size, colour, fit)
-                os.rename(folder, home)  # whole, or not there
-    kept: NDArray[np.bool_] = np.load(home / "kept.npy")
-    if not kept.any():
-        raise WaferlabError(f"none of {len(files)} images can be decoded: {_some(files)}")
-    pixels = np.memmap(home / "pixels", np.uint8, "r", shape=(int(kept.sum()), size, size, 3 if colour else 1))
-    return pixels, kept
-
-
-def _decode(files: list[Path], folder: Path, size: int, colour: bool, fit: Fit) -> None:
-    kept = np.zeros(len(files), bool)
-    with (folder / "pixels").open("wb") as out, progress("decoding images", len(files)) as bar:
-        for row, pixels in enumerate(_in_parallel(files, size, colour, fit)):
-            kept[row] = pixels is not None
-            if pixels is not None:
-                out.write(pixels.data)
-            bar.advance(1)
-    np.save(folder / "kept.npy", kept)
-
-
-def _in_parallel(files: list[Path], size: int, colour: bool, fit: Fit) -> Iterator[NDArray[np.uint8] | None]:
-    """Each file's pixels in order, None where it is bad; some are decoded while others are written."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), 512):
-            yield from pool.map(lambda file: decode(file, size, colour, fit), files[start : start + 512])
-
-
-def decode(file: Path, size: int, colour: bool = True, fit: Fit = "stretch") -> NDArray[np.uint8] | None:
-    """Pixels (size, size, 3 or 1) uint8 of an image in any format that Pillow reads, upright; None if it is bad."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
-                image = _eight_bits(ImageOps.exif_transpose(opened)).convert("RGB" if colour else "L")
-        shaped: Any = {"stretch": Image.Image.resize, "pad": ImageOps.pad, "crop": ImageOps.fit}[fit]
-        return np.asarray(shaped(image, (size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
-    except Exception:  # Pillow's readers raise anything at files that are damaged
-        return None
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, which Pillow would clip rather than scale."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    return image
-
-
-def _some(files: Sequence[object]) -> str:
-    return ", ".join(map(str, files[:_NAMED])) + (", …" if len(files) > _NAMED else "")

@@ -292,9 +292,16 @@ def require_match(model: Classifier | Detector, dataset: Dataset, what: str) -> 
             f"{what}: its classes ({', '.join(model.classes)}) are not those of the data set "
             f"{dataset.name} ({', '.join(dataset.classes)})"
         )
-    if model.size != dataset.wafers.size:
+    require_size(model, dataset, what)
+
+
+def require_size(model: Classifier | Detector, dataset: Dataset, what: str) -> None:
+    """Refuse a model that reads maps, or images, of another size than the data set's."""
+    (height, width), (found, across) = model.size, dataset.wafers.size
+    if (height, width) != (found, across):
+        kind, unit = ("images", f"pixels (dataset.size={height})") if dataset.wafers.are_images else ("maps", "dies")
         raise WaferlabError(
-            f"{what}: it reads maps of {model.size} dies, the data set {dataset.name} has {dataset.wafers.size}"
+            f"{what}: it reads {kind} of {height}x{width} {unit}, the data set {dataset.name} has {found}x{across}"
         )
 
 

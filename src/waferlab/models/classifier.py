@@ -105,12 +105,14 @@ def require_maps(maps: NDArray[np.uint8], size: tuple[int, int], states: int = S
         WaferlabError: maps of another size or type, or with states other than 0, 1 and 2.
     """
     shapes = [size] if states == STATES else [size, (*size, 1), (*size, 3)]
-    if maps.dtype != np.uint8 or maps.shape[1:] not in shapes or (len(maps) and maps[:].max() >= states):
+    is_read = maps.dtype == np.uint8 and maps.shape[1:] in shapes
+    highest = int(maps.max(initial=0)) if is_read and states == STATES else 0  # images have any bytes
+    if not is_read or highest >= states:
         what = "maps" if states == STATES else "images"
         raise WaferlabError(
             f"this model reads {what} (N, {size[0]}, {size[1]}) uint8"
             f"{' of 0 no die, 1 pass, 2 fail' if states == STATES else ''}, "
-            f"not {maps.shape} {maps.dtype}" + (f" up to {maps[:].max()}" if len(maps) else "")
+            f"not {maps.shape} {maps.dtype}" + (f" up to {highest}" if highest else "")
         )
 
 
