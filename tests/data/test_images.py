@@ -71,6 +71,17 @@ class TestFolders:
         ):
             read(tmp_path / "in")
 
+    def test_good_images_under_two_names_are_no_defects(self, tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match=r"has good images alone \(good, ok\); a classifier needs defects"):
+            read(folders(tmp_path / "in", good=5, ok=5))
+
+    def test_copies_do_not_count_for_a_class(self, tmp_path: Path) -> None:
+        folder = folders(tmp_path / "in", good=5, dent=1)
+        for number in range(4):
+            picture(6).save(folder / "dent" / f"copy{number}.png")
+        with pytest.raises(WaferlabError, match="dent has 1 image that can be decoded and that no other image equals"):
+            read(folder)
+
 
 class TestTable:
     def write(self, root: Path, *rows: str) -> dict[str, str]:
@@ -99,6 +110,11 @@ class TestTable:
         table = self.write(tmp_path, *(f"deep/{n},good" for n in range(3)), *(f"deep/{n},dent" for n in range(3, 6)))
         with pytest.raises(WaferlabError, match=r"has the label 'dent', which is none of dataset\.classes"):
             read(self.files(tmp_path), classes=["good", "scratch"], **table)
+
+    def test_without_a_header_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "labels.csv").write_text("deep/0.png,good\ndeep/1.png,dent\n")
+        with pytest.raises(WaferlabError, match=r"its first row names the image deep/0\.png; put a header"):
+            read(self.files(tmp_path), table=str(tmp_path / "labels.csv"))
 
     @pytest.mark.parametrize(
         ("row", "said"), [("deep/0.png", "in row 2; expected a name and a label"), ("", "names no image")]
@@ -144,6 +160,22 @@ class TestBadFiles:
         assert len(found.names) == 10
         assert "truncated.png; they are skipped" in capsys.readouterr().err
 
+    def test_are_not_what_cannot_be_read_for_a_while(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def cannot(file: Path) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as away:
+            away.setattr(Path, "read_bytes", cannot)
+            with pytest.raises(WaferlabError, match=r"can't be read \(Input/output error\); see to it"):
+                read(folder, bad="skip")
+        assert len(read(folder, bad="skip").wafers) == 10
+
+    def test_may_leave_a_class_with_too_few(self, tmp_path: Path) -> None:
+        folder = folders(tmp_path / "in", good=5, dent=2)
+        (folder / "dent" / "empty.png").touch()
+        with pytest.raises(WaferlabError, match="the class dent has 2 images that can be decoded"):
+            read(folder, bad="skip")
+
     def test_alone_are_no_data_set(self, tmp_path: Path) -> None:
         for number, name in enumerate(["good", "dent"] * 3):
             (tmp_path / "in" / name).mkdir(parents=True, exist_ok=True)
@@ -180,6 +212,23 @@ class TestPixels:
             assert found is not None
             assert found.shape == (4, 4, 3 if colour else 1)
             assert (found == 255).all()
+
+    @pytest.mark.parametrize(
+        ("dtype", "black", "white"), [(np.int32, 0, 65535), (np.uint16, 0, 65535), (np.float32, 0, 1)]
+    )
+    def test_of_more_bits_are_scaled(self, dtype: type, black: float, white: float, tmp_path: Path) -> None:
+        file = tmp_path / "grey.tiff"
+        Image.fromarray(np.array([[black, white / 2], [white, white / 5]]).astype(dtype)).save(file)
+        found = pixels.decode(file, 2, colour=False)
+        assert found is not None
+        assert found.ravel().tolist() == pytest.approx([0, 128, 255, 51], abs=1)
+
+    @pytest.mark.parametrize(("dtype", "beyond"), [(np.int32, 65536), (np.float32, 255), (np.float32, np.nan)])
+    def test_beyond_white_are_refused(self, dtype: type, beyond: float, tmp_path: Path) -> None:
+        file = tmp_path / "grey.tiff"
+        Image.fromarray(np.full((2, 2), beyond, dtype)).save(file)
+        with pytest.raises(WaferlabError, match=r"grey\.tiff: its brightnesses are from .* save it with 8 bits"):
+            pixels.decode(file, 2)
 
     @pytest.mark.parametrize(("fit", "borders"), [("stretch", [255, 255]), ("crop", [255, 255]), ("pad", [0, 0])])
     def test_come_to_their_size(self, fit: pixels.Fit, borders: list[int], tmp_path: Path) -> None:

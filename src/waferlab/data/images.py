@@ -1,6 +1,7 @@
 """Photographs of devices: a folder for each class, a table of files and labels, or files that nobody has labelled."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ def load(
        name is a path below the folder; its extension may be missing.
 
     A class named good, normal, none, ok or pass is no defect: its images have no bit set. Every other class is one.
+    White is 65535 in grey of 16 bits or more, and 1 in fractions.
 
     Args:
         path: the folder.
@@ -70,13 +72,17 @@ def load(
     check_fractions(fractions)
     folder = _folder(path)
     listed = _by_table(Path(table), folder) if table else _by_folder(folder)
-    names = _classes(listed, classes, table or path, sum(fraction > 0 for fraction in fractions))
+    where, parts = table or path, sum(fraction > 0 for fraction in fractions)
+    names = _classes(listed, classes, where)
+    _require_images(listed.labels, where, parts)  # before hours of decoding, and after it
     pixels, kept = decoded(listed.files, Path(cache), size, colour, fit)
     facts = _without(listed.files, kept, bad)
     labels = np.array([[label == name for name in names] for label in listed.labels], np.uint8).reshape(-1, len(names))
     wafers = _wafers(pixels, labels[kept], names)
     split = split_by_keys(content_keys(pixels, seed), wafers.labels, fractions)
-    facts = {"left_out": int(np.count_nonzero(split == LEFT_OUT)), **facts}
+    used = split != LEFT_OUT
+    _require_images(listed.labels, where, parts, np.flatnonzero(kept)[used])
+    facts = {"left_out": int(np.count_nonzero(~used)), **facts}
     return Dataset(wafers, split, "images", facts, _called(listed.files, kept, folder))
 
 
@@ -144,7 +150,7 @@ def _by_folder(folder: Path) -> _Listed:
 def _by_table(table: Path, folder: Path) -> _Listed:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            _, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
+            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[""]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise WaferlabError(f"{table} can't be read as a CSV table: {error}") from error
     if not rows:
@@ -152,25 +158,38 @@ def _by_table(table: Path, folder: Path) -> _Listed:
     for number, row in enumerate(rows, 2):
         if len(row) != 2 or not all(row):
             raise WaferlabError(f"{table} holds {','.join(row)!r} in row {number}; expected a name and a label")
+    names = [header[0], *(name for name, _ in rows)]
     by_stem = {str(file.relative_to(folder).with_suffix("")): file for file in images_in(folder)}
-    files = [folder / name if (folder / name).is_file() else by_stem.get(name) for name, _ in rows]
+    first, *files = [folder / name if (folder / name).is_file() else by_stem.get(name) for name in names]
+    if first is not None:
+        raise WaferlabError(f"{table}: its first row names the image {names[0]}; put a header before it: name,label")
     if missing := [name for (name, _), file in zip(rows, files, strict=True) if file is None]:
         raise WaferlabError(f"{table}: {len(missing)} images are not in {folder}: {some(missing)}")
     return _Listed([file for file in files if file is not None], [label for _, label in rows])
 
 
-def _classes(listed: _Listed, wanted: Sequence[str] | None, where: str, parts: int) -> tuple[str, ...]:
-    """Names of the label bits: the classes but the good one; each has an image for each of so many parts."""
+def _classes(listed: _Listed, wanted: Sequence[str] | None, where: str) -> tuple[str, ...]:
+    """Names of the label bits: the classes but those of good images."""
     found = sorted(set(listed.labels))
     if wanted is not None and (other := sorted(set(found) - set(wanted))):
         raise WaferlabError(f"{where} has the label '{other[0]}', which is none of dataset.classes={list(wanted)}")
     allowed = list(wanted or found)
     if len(allowed) < 2:
         raise WaferlabError(f"{where} has one class alone, {allowed[0]}; a classifier needs two")
-    for name in found:
-        if (images := listed.labels.count(name)) < parts:
+    if not (defects := tuple(name for name in allowed if name.lower() not in GOOD)):
+        raise WaferlabError(f"{where} has good images alone ({', '.join(allowed)}); a classifier needs defects, too")
+    return defects
+
+
+def _require_images(
+    labels: Sequence[str], where: str, parts: int, used: NDArray[np.int64] | slice = slice(None)
+) -> None:
+    """Refuse a class that hasn't an image for each of so many parts, among those (U,) that are used."""
+    counts = Counter(np.array(labels)[used].tolist())
+    for name in sorted(set(labels)):
+        if (images := counts[name]) < parts:
+            besides = "" if isinstance(used, slice) else " that can be decoded and that no other image equals"
             raise WaferlabError(
-                f"{where}: the class {name} has {images} image{'s' * (images > 1)}, and {parts} parts of the split "
-                f"need one each; give it more, leave it out, or set dataset.fractions"
+                f"{where}: the class {name} has {images} image{'s' * (images != 1)}{besides}, and {parts} parts of the "
+                f"split need one each; give it more, leave it out, or set dataset.fractions"
             )
-    return tuple(name for name in allowed if name.lower() not in GOOD)

@@ -5,6 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,7 +20,7 @@ from waferlab.progress import progress
 
 Fit = Literal["stretch", "pad", "crop"]
 #: Of the cache; to be raised when the same files come to be decoded otherwise.
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 _NAMED: Final = 5  # of some files, at most
 
 
@@ -38,7 +39,7 @@ def decoded(
         cache: folder in which they are kept; what is there already isn't decoded again.
 
     Raises:
-        WaferlabError: none can.
+        WaferlabError: none can, or what `decode` raises.
     """
     facts = [(str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
     home = cache / digest([], f"{_LAYOUT} {size} {colour} {fit} {facts}")
@@ -74,23 +75,43 @@ def _in_parallel(files: list[Path], size: int, colour: bool, fit: Fit) -> Iterat
 
 
 def decode(file: Path, size: int, colour: bool = True, fit: Fit = "stretch") -> NDArray[np.uint8] | None:
-    """Pixels (size, size, 3 or 1) uint8 of an image in any format that Pillow reads, upright; None if it is bad."""
+    """Pixels (size, size, 3 or 1) uint8 of an image in any format that Pillow reads, upright; None if it is bad.
+
+    Raises:
+        WaferlabError: the file can't be read, which says nothing of the image, or nobody knows what is white in it.
+    """
+    try:
+        content = BytesIO(file.read_bytes())
+    except OSError as error:
+        raise WaferlabError(f"{file} can't be read ({error.strerror}); see to it, and start again") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
+            with Image.open(content) as opened:
                 image = _eight_bits(ImageOps.exif_transpose(opened)).convert("RGB" if colour else "L")
         shaped: Any = {"stretch": Image.Image.resize, "pad": ImageOps.pad, "crop": ImageOps.fit}[fit]
         return np.asarray(shaped(image, (size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1)
+    except (MemoryError, _NoWhiteError) as error:
+        raise WaferlabError(f"{file}: {error or 'the memory is full'}") from error
     except Exception:  # Pillow's readers raise anything at files that are damaged
         return None
 
 
+class _NoWhiteError(Exception):
+    """Brightnesses beyond white."""
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, which Pillow would clip rather than scale."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    return image
+    """Grey of more bits, which Pillow would clip rather than scale: white is 65535, or 1 in fractions."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values, white = np.asarray(image), 1 if image.mode == "F" else 65535
+    if not ((values >= 0) & (values <= white)).all():
+        raise _NoWhiteError(
+            f"its brightnesses are from {values.min():g} to {values.max():g}, and this kind of file has black at 0 and "
+            f"white at {white}; save it with 8 bits, say"
+        )
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
 def some(files: Sequence[object]) -> str:
