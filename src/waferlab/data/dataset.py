@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waferlab.data.ragged import RaggedMaps, Resize, resized
-from waferlab.data.rows import Rows
+from waferlab.data.rows import Rows, pieces
 from waferlab.errors import ConfigError, WaferlabError
 
 Part = Literal["train", "val", "test", "unlabelled"]
@@ -167,6 +167,6 @@ def digest(arrays: Iterable[NDArray[np.generic]], text: str = "") -> str:
     sha = hashlib.sha256(text.encode())
     for array in arrays:
         sha.update(f"{array.shape}{array.dtype.str}".encode())
-        for start in range(0, len(array) if array.shape else 1, 4096):  # what lies on the disk may be large
-            sha.update(np.ascontiguousarray(array[start : start + 4096] if array.shape else array).data)
+        for piece in pieces(array) if array.shape else [np.ascontiguousarray(array)]:
+            sha.update(piece.data)
     return sha.hexdigest()[:16]

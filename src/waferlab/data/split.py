@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waferlab.data.dataset import CODES, PARTS, UNLABELLED, Dataset, Wafers
+from waferlab.data.rows import pieces
 from waferlab.errors import ConfigError
 
 LEFT_OUT = -1
@@ -115,8 +116,8 @@ def _undisputed(keys: NDArray[np.bytes_], patterns: NDArray[np.int64]) -> NDArra
 
 def content_keys(maps: NDArray[np.uint8], seed: int = 0) -> NDArray[np.bytes_]:
     """(N,) 16-byte keys, equal only where the maps are; BLAKE2b over each map's bytes, keyed with the seed."""
-    rows = np.ascontiguousarray(maps).reshape(len(maps), prod(maps.shape[1:]))
     key = str(seed).encode()
+    rows = (row for piece in pieces(maps) for row in piece.reshape(len(piece), prod(piece.shape[1:])))
     return np.array([blake2b(row.data, digest_size=16, key=key).digest() for row in rows], "S16")
 
 
