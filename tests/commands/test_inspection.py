@@ -103,6 +103,20 @@ class TestImages:
         said = {Path(row["image"]).name: float(row["defect"]) for row in labelled}
         assert {row["image"]: float(row["defect"]) for row in rest} == pytest.approx(said, abs=1e-3)
 
+    def test_are_described_by_class_and_part(
+        self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        described = ["data", f"dataset.path={photos}", "dataset.size=24", f"store={tmp_path}"]
+        assert main([*described, "dataset=images", "dataset.colour=false"]) == 0
+        said = capsys.readouterr().out
+        assert "images: 80 images of 24x24 pixels and 1 channels" in said
+        assert [line.split()[1:10:2] for line in said.splitlines() if "Normal" in line or "defect" in line] == [
+            ["Normal", "32", "4", "4", "0"],
+            ["defect", "32", "4", "4", "0"],
+        ]
+        assert main([*described, "dataset=photos"]) == 0
+        assert "without a label" in capsys.readouterr().out
+
     def test_of_another_size_are_told_theirs(
         self, trained: Any, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
