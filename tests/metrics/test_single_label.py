@@ -65,6 +65,15 @@ def test_temperature_finds_how_overconfident_logits_are(overconfident: float) ->
     assert temperature(true[None] * overconfident, labels) == pytest.approx(overconfident, rel=0.1)
 
 
+@pytest.mark.parametrize("rule", ["mean", "majority"])
+@pytest.mark.parametrize("maps", [20, 2000])
+def test_temperature_makes_nothing_surer_than_so_many_maps_allow(maps: int, rule: str) -> None:
+    labels = np.eye(2, dtype=np.uint8)[np.arange(maps) % 2]
+    views = np.stack([(labels * 2.0 - 1) * margin for margin in (1, 2, 3, 4)])  # all right, and by far
+    found = vote(views / temperature(views, labels, rule), rule)
+    assert softmax(found, 1).max(1) == pytest.approx((maps + 1) / (maps + 2), abs=2e-3)
+
+
 class TestVote:
     views = np.log([[[0.9, 0.1]], [[0.45, 0.55]], [[0.45, 0.55]]])  # two of three views say class 1, but faintly
 

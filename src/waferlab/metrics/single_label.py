@@ -81,12 +81,22 @@ def by_class(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np
         return right / of_class, right / named, 2 * right / (of_class + named)
 
 
-def temperature(views: NDArray[np.floating], labels: NDArray[np.uint8]) -> float:
-    """What logits (V, N, K) have to be divided by, so that the views' mean has the least log loss (Guo et al. 2017)."""
-    rows, true = np.arange(len(labels)), labels.argmax(1)
+def temperature(views: NDArray[np.floating], labels: NDArray[np.uint8], rule: str = "mean") -> float:
+    """What logits (V, N, K) have to be divided by, so that the views' vote has the least log loss (Guo et al. 2017).
+
+    Of N answers that are all right, the next one is, too, with a probability of (N + 1) / (N + K), by Laplace's rule of
+    succession. The targets are as sure as that and no surer (as in Platt 1999): otherwise few maps that a network tells
+    apart perfectly would have it be sure of everything.
+
+    Args:
+        labels: (N, K) one bit a row.
+        rule: of the vote.
+    """
+    targets = (labels.astype(float) * len(labels) + 1) / (len(labels) + labels.shape[1])
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(vote(views / np.exp(log_temperature), "mean"), 1)[rows, true].mean())
+        logs = log_softmax(vote(views / np.exp(log_temperature), rule), 1)
+        return float(-(targets * logs).sum(1).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([_COLDEST, _HOTTEST]), method="bounded").x))
 
