@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from numpy.typing import NDArray
 from PIL import Image
 
 import waferlab
@@ -132,7 +133,41 @@ class TestImages:
             waferlab.train(*given[1:4], f"store={tmp_path}")
 
 
+class Rule:
+    """A threshold that nothing meets but perfect scores, or not even these."""
+
+    def __init__(self, enough: int = 1) -> None:
+        self.enough = enough
+
+    def __call__(self, scores: NDArray[np.floating], is_defect: NDArray[np.bool_]) -> float:
+        if len(set(scores.tolist())) > 2 or len(scores) < self.enough:
+            raise WaferlabError("no line is as you want it")
+        return 0.0
+
+
+RULE = f"operating_point._target_={__name__}.Rule"
+
+
 class TestMaps:
+    def test_without_a_threshold_that_does_what_is_wanted_leave_a_model(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            WaferlabError, match="no line is as you want it; the network is trained, and kept"
+        ) as failed:
+            waferlab.train(*MAPS, RULE, "finetuning.body=false", f"store={tmp_path}")
+        (run,) = MlflowClient(default_uri(tmp_path)).search_runs(["1"])
+        assert run.info.status == "FAILED"
+        assert f"model={run.info.run_id}" in str(failed.value)
+        model = waferlab.load(run.info.run_id, f"store={tmp_path}")
+        assert isinstance(model, Classifier)
+        assert model.decision is not None
+        assert model.decision.threshold is None
+        assert model.decision.temperature != 1
+
+    def test_with_a_wish_that_no_network_meets_are_refused_before_training(self, tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match=r"no line is as you want it$"):
+            waferlab.train(*MAPS, RULE, "+operating_point.enough=1000", f"store={tmp_path}")
+        assert MlflowClient(default_uri(tmp_path)).search_runs(["1"]) == []
+
     def test_of_one_class_each_are_told_apart_and_those_of_several_left_out(self, tmp_path: Path) -> None:
         given = ("task=transfer", "dataset.maps=500", *NET, "finetuning.head_epochs=0", "trainer.max_epochs=1")
         found = waferlab.train(*given, f"store={tmp_path}")

@@ -35,7 +35,7 @@ from waferlab.tasks.inspection import evaluate_baselines, evaluate_inspector
 from waferlab.tasks.losses import class_weights
 from waferlab.tasks.transfer import Transfer
 from waferlab.tracking.mlflow_model import keep_model
-from waferlab.tracking.run import EXPERIMENT, MODEL_FILE
+from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Run
 
 NETWORK: Final = "classifier"
 
@@ -61,8 +61,7 @@ def run(config: TransferConfig, command: str) -> Outcome:
             opened.tags(dataset_tags(dataset) | {"command": command})
         fitted = _fit(config, model, begun, Place(opened, folder / "training", "body"))
         model = model.fused()
-        model.decision = decide(config, model, dataset.part("val"))
-        file = save_model(model, folder / MODEL_FILE)
+        file = _decided(config, model, dataset.part("val"), folder / MODEL_FILE, opened)
         say("evaluating")
         evaluations = [evaluate_inspector(NETWORK, model, judged, file.stat().st_size)]
         figures: list[Path] = []
@@ -89,7 +88,10 @@ def prepare(config: TransferConfig, command: str) -> tuple[Begun, Classifier]:
     begun = begin(config, command, lambda bits: hide_labels(single_label(bits, config.task.target), config.labelled))
     for part in PARTS[:2]:
         _require_kinds(config, begun.dataset.part(part), part)
-    return begun, transferred(config.backbone, begun.dataset, begun.tracker, config.seed)
+    model = transferred(config.backbone, begun.dataset, begun.tracker, config.seed)
+    labels = begun.dataset.part("val").labels
+    _threshold(config, labels.astype(float), labels, model.normal)  # what can't be chosen where every answer is right
+    return begun, model
 
 
 def _require_kinds(config: TransferConfig, wafers: Wafers, part: Part) -> None:
@@ -157,17 +159,28 @@ def fitting(
     return task, batches, Batches(val, 512, device=device)
 
 
-def decide(config: TransferConfig, model: Classifier, val: Wafers) -> Decision:
-    """Views as configured, and the temperature and the threshold that validation asks for.
+def _decided(config: TransferConfig, model: Classifier, val: Wafers, file: Path, run: Run) -> Path:
+    """The model's file, with views as configured, and the temperature and the threshold that validation asks for.
 
     Raises:
-        WaferlabError: no threshold does what is wanted.
+        WaferlabError: no threshold does what is wanted; the file is there without one.
     """
     decision = Decision(all_views=config.views.all, vote=config.views.vote, normal=model.normal)
     logits = view_logits(model, val.maps, config.views.all).numpy()
     if config.calibrate:
-        decision = replace(decision, temperature=temperature(logits, val.labels))
-    return replace(decision, threshold=_threshold(config, decision.logits(logits), val.labels, model.normal))
+        decision = replace(decision, temperature=temperature(logits, val.labels, config.views.vote))
+    model.decision = decision
+    save_model(model, file)
+    try:
+        threshold = _threshold(config, decision.logits(logits), val.labels, model.normal)
+    except WaferlabError as error:
+        run.file(file, MODEL_FOLDER)
+        raise WaferlabError(
+            f"{error}; the network is trained, and kept without a threshold: model={run.id} names the most probable "
+            f"class; for another line, train with another operating_point"
+        ) from error
+    model.decision = replace(decision, threshold=threshold)
+    return save_model(model, file)
 
 
 def _threshold(
