@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from waferlab.experiment.outcome import Outcome
+    from waferlab.models.anomaly_model import AnomalyModel
     from waferlab.models.classifier import Classifier
-    from waferlab.models.detector import Detector
 
 
 def train(*overrides: str) -> "Outcome":
@@ -51,7 +51,7 @@ def ui(*overrides: str) -> None:
     run(compose_overrides("ui", overrides))
 
 
-def load(model: str | Path, *overrides: str) -> "Classifier | Detector":
+def load(model: str | Path, *overrides: str) -> "Classifier | AnomalyModel":
     """A trained model; its ``predict`` takes maps (N, H, W) uint8.
 
     A classifier's gives bits (N, C) uint8, a detector's die maps (N, H, W) and scores (N,), float32.

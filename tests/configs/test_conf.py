@@ -9,11 +9,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from waferlab.conf_folder import config_folder
-from waferlab.config import AnomalyConfig, ExperimentConfig, MixedTypeConfig, ModelConfig, check
+from waferlab.config import AnomalyConfig, ExperimentConfig, MixedTypeConfig, ModelConfig, NormalityConfig, check
 from waferlab.errors import ConfigError
 from waferlab.experiment.compose import checked, compose_overrides, configuration
 from waferlab.models.classifier import Classifier
 from waferlab.models.detector import build_detector
+from waferlab.models.normality import build_normality
 from waferlab.schema import Component, Schema
 from waferlab.wafer import DEFECTS
 
@@ -90,8 +91,9 @@ def compose(command: str, overrides: list[str]) -> DictConfig:
 def build_parts(config: ExperimentConfig) -> None:
     """Check, and build everything that needs no data, without memory for weights."""
     check(config)
-    path, component = config.criterion
-    component.build(path)
+    if config.criterion is not None:
+        path, component = config.criterion
+        component.build(path)
     for path, fit in config.fits:
         fit.optimizer.build(f"{path}optimizer", params=[torch.nn.Parameter(torch.zeros(2))])
         assert 0 <= fit.schedule.build(f"{path}schedule")(0.5) <= 1
@@ -103,6 +105,8 @@ def build_parts(config: ExperimentConfig) -> None:
             Classifier(without_weights(network), DEFECTS, (52, 52), path)
         if isinstance(config, AnomalyConfig):
             build_detector(config.detector, DEFECTS, (52, 52))
+        if isinstance(config, NormalityConfig):
+            build_normality(config.model, DEFECTS, (52, 52))
 
 
 def without_weights(network: ModelConfig) -> ModelConfig:
@@ -116,7 +120,7 @@ def verify(command: str, overrides: list[str]) -> None:
         build_parts(config)
     for name in type(config).model_fields:
         part = getattr(config, name)
-        if type(part) is Component:
+        if type(part) is Component and name != "normality":  # whose place in the whole is checked above
             part.checked(name, "params")
 
 

@@ -16,10 +16,10 @@ from waferlab.models.files import (
     load_any,
     load_detector,
     load_model,
-    require_detector_saveable,
     save_detector,
     save_model,
 )
+from waferlab.models.trust import require_detector_saveable
 from waferlab.wafer import DEFECTS, NO_DIE
 
 SIZE = (52, 52)

@@ -20,7 +20,8 @@ from waferlab.config import ModelConfig
 from waferlab.data.dataset import Dataset
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier, predict_logits
-from waferlab.models.files import _layout, is_model_file, load_model, require_saveable, save_model
+from waferlab.models.files import _layout, is_model_file, load_model, save_model
+from waferlab.models.trust import require_saveable
 from waferlab.schema import Component
 from waferlab.wafer import DEFECTS
 from waferlab.whole_file import write_whole

@@ -14,8 +14,9 @@ from waferlab.config import TransferConfig
 from waferlab.data.dataset import Dataset
 from waferlab.data.simulator import load
 from waferlab.data.single_label import single_label
+from waferlab.experiment.begin import Begun
 from waferlab.experiment.compose import compose_overrides, configuration
-from waferlab.experiment.networks import Begun, make_model
+from waferlab.experiment.networks import make_model
 from waferlab.experiment.transfer import fitting, phases
 from waferlab.models.classifier import Classifier
 from waferlab.models.layer_groups import layer_groups

@@ -12,13 +12,13 @@ from pydantic import Field
 from waferlab.data.dataset import Dataset
 from waferlab.data.single_label import DEFECT, NORMAL, single_label
 from waferlab.errors import ConfigError
-from waferlab.experiment import anomaly, classification, inspection
+from waferlab.experiment import classification, detection, inspection
 from waferlab.experiment.compose import checked, command_line, compose_overrides, note_without_effect
 from waferlab.experiment.networks import TrainedModel, require_match
 from waferlab.experiment.outcome import Outcome, print_outcome
 from waferlab.experiment.teachers import dataset_tags
+from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
-from waferlab.models.detector import Detector
 from waferlab.models.supervised import SupervisedDetector
 from waferlab.schema import Component
 from waferlab.tasks.classification import evaluate_baselines, evaluate_model
@@ -69,7 +69,7 @@ def evaluate_overrides(overrides: Sequence[str]) -> Outcome:
     return evaluate(checked(EvaluateConfig, compose_overrides("evaluate", overrides)), command)
 
 
-def load_overrides(model: str, overrides: Sequence[str]) -> Classifier | Detector:
+def load_overrides(model: str, overrides: Sequence[str]) -> Classifier | AnomalyModel:
     """The model that ``waferlab evaluate model=MODEL OVERRIDES`` would evaluate."""
     composed = compose_overrides("evaluate", overrides)
     composed.model = model
@@ -95,7 +95,7 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         dataset = single_label(dataset, "defect" if inspector.classes == (NORMAL, DEFECT) else "class")
     dataset.require("test")
     require_match(model, dataset, f"model={config.model}")
-    if config.score is not None and not isinstance(model, Detector):
+    if config.score is not None and not isinstance(model, AnomalyModel):
         raise ConfigError("score: only detectors have one; a classifier's score is how sure it is of any defect")
     classify = isinstance(model, Classifier) and not config.detect
     overrides = shlex.split(command)[2:]
@@ -108,7 +108,7 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
         note_without_effect(overrides, "average_views", "a detector sees each map as it is")
         if isinstance(model, Classifier):
             note_without_effect(overrides, "precision|compile", "a classifier that detects answers in fp32")
-    if isinstance(model, Detector):
+    if isinstance(model, AnomalyModel):
         note_without_effect(overrides, "detect", "this model is a detector")
     _warn_of_seen_maps(dataset, config.model, tracker)
     tags = {"role": EVALUATION, "model": config.model, "command": command, **dataset_tags(dataset)}
@@ -134,10 +134,10 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
             evaluations = classified
         else:
             opened.tags({"mask": config.mask})
-            columns, following = anomaly.COLUMNS, anomaly.following(config.mask)
+            columns, following = detection.COLUMNS, detection.following(config.mask)
             test = WithTruth.of(dataset.part("test"), config.mask)
             evaluations = detected = _detect(model, dataset, test, config, size)
-            figures = anomaly.record(opened, detected, test, folder)
+            figures = detection.record(opened, detected, test, folder)
     return Outcome(
         run_id=opened.id, command=command, begun_by=command, facts=dataset.facts, modules=config.modules,
         following=following, wafers=len(dataset.part("test")), columns=columns, evaluations=evaluations,
@@ -146,7 +146,7 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
 
 
 def _detect(
-    model: Classifier | Detector, dataset: Dataset, test: WithTruth, config: EvaluateConfig, file_bytes: int
+    model: Classifier | AnomalyModel, dataset: Dataset, test: WithTruth, config: EvaluateConfig, file_bytes: int
 ) -> list[Detected]:
     """The model and the trivial scores on the test part, all with thresholds from validation, where there is one."""
     val = WithTruth.of(dataset.part("val"), config.mask)

@@ -14,8 +14,8 @@ from rich.console import Console
 from waferlab.data.dataset import Dataset, Wafers
 from waferlab.experiment.compose import checked, note_without_effect
 from waferlab.experiment.networks import TrainedModel, require_size
+from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
-from waferlab.models.detector import Detector
 from waferlab.progress import note, say
 from waferlab.schema import Component
 from waferlab.tracking.anomaly_figures import overlay
@@ -54,7 +54,7 @@ def run(composed: DictConfig) -> None:
     require_size(model, dataset, f"model={config.model}")  # whatever their labels are, nobody looks at them
     config.output.mkdir(parents=True, exist_ok=True)
     say("predicting")
-    if isinstance(model, Detector):
+    if isinstance(model, AnomalyModel):
         written = _detect(model, dataset.wafers, config)
     else:
         overrides = HydraConfig.get().overrides.task
@@ -75,27 +75,30 @@ def _classify(model: Classifier, dataset: Dataset, config: PredictConfig) -> lis
     return [_table(config.output, ["image" if dataset.names else "wafer", "pattern", *model.classes], rows)]
 
 
-def _detect(model: Detector, wafers: Wafers, config: PredictConfig) -> list[Path]:
+def _detect(model: AnomalyModel, wafers: Wafers, config: PredictConfig) -> list[Path]:
     chosen = model.thresholds.tolist()
     threshold = chosen[0] if config.threshold is None else config.threshold
     die_threshold = chosen[1] if config.die_threshold is None else config.die_threshold
     die_maps, scores = model.predict(wafers.maps)
     if empty := int((wafers.maps == NO_DIE).all((1, 2)).sum()):
         note(f"without any die, and so without a score that says anything: {empty:,} of {len(wafers):,} wafers")
-    found = (die_maps >= die_threshold) & (wafers.maps != NO_DIE)
-    rows = [
-        [row, f"{scores[row]:.6g}", int(scores[row] >= threshold), int(found[row].sum())] for row in range(len(wafers))
-    ]
-    table = _table(config.output, ["wafer", "score", "abnormal", "abnormal_dies"], rows)
-    heat_maps = config.output / HEAT_MAPS
-    np.save(heat_maps, die_maps)
+    rows: list[list[object]] = [[row, f"{score:.6g}", int(score >= threshold)] for row, score in enumerate(scores)]
+    header, written = ["wafer", "score", "abnormal"], []
+    if die_maps is not None:
+        found = ((die_maps >= die_threshold) & (wafers.maps != NO_DIE)).sum((1, 2))
+        header, rows = [*header, "abnormal_dies"], [[*row, int(count)] for row, count in zip(rows, found, strict=True)]
+        np.save(heat_maps := config.output / HEAT_MAPS, die_maps)
+        written = [heat_maps, *_pictures(config, wafers.maps, die_maps, scores, (threshold, die_threshold))]
+    else:
+        overrides = HydraConfig.get().overrides.task
+        note_without_effect(overrides, "die_threshold|pictures", "this model knows nothing of dies")
     if not np.isfinite(threshold):
         note("this model has no threshold, as its validation wafers were of one kind; give one: threshold=…")
     Console().print(
         f"abnormal, with a score of at least {threshold:.4g}: {(scores >= threshold).sum():,} of {len(wafers):,}",
         highlight=False,
     )
-    return [table, heat_maps, *_pictures(config, wafers.maps, die_maps, scores, (threshold, die_threshold))]
+    return [_table(config.output, header, rows), *written]
 
 
 def _pictures(

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from waferlab import processes
 from waferlab.config import ExperimentConfig, experiment_config
 from waferlab.errors import ConfigError
-from waferlab.experiment import anomaly, mixed_type, transfer
+from waferlab.experiment import anomaly, mixed_type, normality, transfer
 from waferlab.experiment.compose import command_line, compose_overrides, configuration
 from waferlab.experiment.outcome import Outcome, print_outcome
 from waferlab.tracking.tracker import Tracker
@@ -22,6 +22,7 @@ from waferlab.tracking.tracker import Tracker
 TASKS: Final[dict[str, Callable[[Any, str], Outcome]]] = {
     "mixed_type": mixed_type.run,
     "anomaly": anomaly.run,
+    "normality": normality.run,
     "transfer": transfer.run,
 }
 

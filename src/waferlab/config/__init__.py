@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from waferlab.config.anomaly import AnomalyConfig, AttentionConfig, DetectorConfig
+from waferlab.config.detection import DetectionConfig
 from waferlab.config.mixed_type import MixedTypeConfig, check_losses
+from waferlab.config.normality import FeaturesConfig, NormalityConfig, NormalityModelConfig
 from waferlab.config.parts import (
     NETWORK,
     DistilledConfig,
     ExperimentConfig,
     FitConfig,
     ModelConfig,
+    TaughtConfig,
     TrackingConfig,
     TrainerConfig,
 )
@@ -22,12 +25,17 @@ __all__ = [
     "NETWORK",
     "AnomalyConfig",
     "AttentionConfig",
+    "DetectionConfig",
     "DetectorConfig",
     "DistilledConfig",
     "ExperimentConfig",
+    "FeaturesConfig",
     "FitConfig",
     "MixedTypeConfig",
     "ModelConfig",
+    "NormalityConfig",
+    "NormalityModelConfig",
+    "TaughtConfig",
     "TrackingConfig",
     "TrainerConfig",
     "TransferConfig",
@@ -39,6 +47,7 @@ __all__ = [
 CONFIGS: Final[dict[str, type[ExperimentConfig]]] = {
     "mixed_type": MixedTypeConfig,
     "anomaly": AnomalyConfig,
+    "normality": NormalityConfig,
     "transfer": TransferConfig,
 }
 
@@ -62,6 +71,8 @@ def check(config: ExperimentConfig) -> None:
     """
     for path, component, given in config.components():
         component.checked(path, *given)
+    if config.criterion is None:
+        return
     path, component = config.criterion
     loss: Any = component.resolve()
     if (task := getattr(loss, "task", config.task.name)) != config.task.name:

@@ -1,63 +1,30 @@
 """The configuration of anomaly detection."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from waferlab.config.parts import DistilledConfig, ModelConfig, TaskConfig, TeacherConfig
+from waferlab.config.detection import DetectionConfig, Levels
+from waferlab.config.parts import DistilledConfig, ModelConfig
 from waferlab.schema import Component, Schema
-
-
-class AnomalyTaskConfig(TaskConfig):
-    """Anomaly detection.
-
-    Attributes:
-        mask: name in `waferlab.data.masks.MASKS`: which dies of an abnormal wafer are abnormal.
-        select: the validation metric that the best epoch is chosen by.
-        aupro_limit: false positive rate up to which the per-region overlap is integrated.
-    """
-
-    mask: Literal["exact", "fail", "pattern"]
-    select: Literal["image/auroc", "image/aupr", "pixel/auroc", "pixel/aupr", "pixel/aupro"]
-    aupro_limit: float = Field(gt=0, le=1)
 
 
 class PyramidConfig(Schema):
     """The feature maps that teacher and student are compared by.
 
     Attributes:
-        levels: timm's indices of feature maps, fine to coarse; for a ResNet, 0 is the stem and 1 to 4 its stages.
+        levels: of the backbone.
         input_size: side in pixels to which maps are enlarged before the network, or null.
         distance: between ``unit`` vectors, or between features that are ``standard`` on normal wafers.
         cache_gb: the teacher's features of all training maps are kept in memory if they take no more than this, and if
             they are the same in each epoch; otherwise they are computed anew.
     """
 
-    levels: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    levels: Levels
     input_size: int | None = Field(ge=8)
     distance: Literal["unit", "standard"]
     cache_gb: float = Field(ge=0)
-
-    @field_validator("levels")
-    @classmethod
-    def _go_upwards(cls, levels: list[int]) -> list[int]:
-        if levels != sorted(set(levels)):
-            raise ValueError("each level once, the finest first")
-        return levels
-
-
-class InDomainTeacherConfig(TeacherConfig):
-    """A teacher for anomaly detection.
-
-    Attributes:
-        training: ``classification`` of the defects in a data set of its own, or ``none``: the backbone with the weights
-            that it is given, which are random ones where it is given none.
-        dataset: what it learns to classify.
-    """
-
-    training: Literal["classification", "none"]
-    dataset: Component
 
 
 class AttentionConfig(Schema):
@@ -89,14 +56,11 @@ class DetectorConfig(Schema):
     score: Component
 
 
-class AnomalyConfig(DistilledConfig):
+class AnomalyConfig(DetectionConfig, DistilledConfig):
     """Anomaly detection: a student learns its teacher's features on normal wafers."""
 
-    task: AnomalyTaskConfig
-    teacher: InDomainTeacherConfig
     pyramid: PyramidConfig
     attention: AttentionConfig
-    score: Component
 
     @model_validator(mode="after")
     def _trains_an_attention_that_is_there(self) -> Self:
@@ -104,24 +68,6 @@ class AnomalyConfig(DistilledConfig):
             raise ValueError(
                 f"attention.training={self.attention.training}: there is no attention to train; choose one, such as "
                 f"attention=dual"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _teaches_nothing_of_the_test_part(self) -> Self:
-        ours, teachers = self.dataset.arguments, self.teacher.dataset.arguments
-        is_trained = self.teacher.training == "classification" and not self.teacher.model
-        if not is_trained or self.dataset.target != self.teacher.dataset.target:
-            return self
-        if "path" not in ours and ours.get("seed") == teachers.get("seed"):
-            raise ValueError(
-                f"teacher.dataset.seed={teachers.get('seed')} is dataset.seed too, so that the teacher would learn "
-                f"from wafers with the noise of the test part's; choose another one"
-            )
-        if "path" in ours and ours["path"] == teachers.get("path") and ours != teachers:
-            raise ValueError(
-                "teacher.dataset reads the file that dataset reads, in another way: the teacher would learn from "
-                "wafers of the test part; give both the same arguments"
             )
         return self
 
@@ -143,7 +89,5 @@ class AnomalyConfig(DistilledConfig):
     def components(self) -> Iterator[tuple[str, Component, tuple[str, ...]]]:
         """Every component with its place in the configuration and the parameters that the program supplies."""
         yield from super().components()
-        yield "teacher.dataset", self.teacher.dataset, ()
-        yield "score", self.score, ()
         if self.attention.module is not None:
             yield "attention.module", self.attention.module, ("channels",)

@@ -27,7 +27,7 @@ class ModelConfig(Component):
 class TaskConfig(Schema):
     """Which of the published systems runs."""
 
-    name: Literal["mixed_type", "anomaly", "transfer"]
+    name: Literal["mixed_type", "anomaly", "normality", "transfer"]
 
 
 class TrainerConfig(Schema):
@@ -145,9 +145,9 @@ class ExperimentConfig(Schema):
         return (("", self.fit),)
 
     @property
-    def criterion(self) -> tuple[str, Component]:
-        """The loss, and its key."""
-        raise NotImplementedError
+    def criterion(self) -> tuple[str, Component] | None:
+        """The loss, and its key, where the task has one."""
+        return None
 
     @model_validator(mode="after")
     def _withholds_from_all(self) -> Self:
@@ -166,32 +166,26 @@ class ExperimentConfig(Schema):
         """Every component with its place in the configuration and the parameters that the program supplies."""
         yield "dataset", self.dataset, ()
         yield "backbone", self.backbone, NETWORK
-        yield *self.criterion, ()
+        if self.criterion is not None:
+            yield *self.criterion, ()
         for path, fit in self.fits:
             yield f"{path}optimizer", fit.optimizer, ("params",)
             yield f"{path}schedule", fit.schedule, ()
 
 
-class DistilledConfig(ExperimentConfig):
-    """What the experiments have in which a student learns from a teacher.
+class TaughtConfig(ExperimentConfig):
+    """What the experiments have that need a teacher.
 
     Attributes:
-        distillation: the student's loss.
         teacher: how the backbone becomes one.
     """
 
-    distillation: Component
     teacher: TeacherConfig
 
     @property
     def fits(self) -> tuple[tuple[str, FitConfig], ...]:
-        """How student and teacher are trained, each with the prefix of its keys."""
+        """How network and teacher are trained, each with the prefix of its keys."""
         return *super().fits, ("teacher.", self.teacher)
-
-    @property
-    def criterion(self) -> tuple[str, Component]:
-        """The student's loss, and its key."""
-        return "distillation", self.distillation
 
     @model_validator(mode="after")
     def _teacher_is_as_asked(self) -> Self:
@@ -209,3 +203,18 @@ class DistilledConfig(ExperimentConfig):
                 "withhold: teacher.model names a finished network, which may have seen what is withheld; leave it out"
             )
         return self
+
+
+class DistilledConfig(TaughtConfig):
+    """What the experiments have in which a student learns from a teacher.
+
+    Attributes:
+        distillation: the student's loss.
+    """
+
+    distillation: Component
+
+    @property
+    def criterion(self) -> tuple[str, Component]:
+        """The student's loss, and its key."""
+        return "distillation", self.distillation

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from waferlab.conf_folder import config_folder
-from waferlab.config import AnomalyConfig, ExperimentConfig, MixedTypeConfig, experiment_config
+from waferlab.config import AnomalyConfig, ExperimentConfig, MixedTypeConfig, NormalityConfig, experiment_config
 from waferlab.errors import ConfigError
+from waferlab.models.normality import Density, Drawing
 from waferlab.progress import note
 from waferlab.schema import AnySchema, parse
 
@@ -92,8 +93,22 @@ def note_without_effect(overrides: Sequence[str], keys: str, why: str) -> None:
             note(f"{override} has no effect: {why}")
 
 
+def _idle_beside(measure: Any) -> tuple[str, str]:
+    """The keys that a measure of normality leaves idle, and why."""
+    of_training = "trainer|optimizer|schedule|task.select"
+    if issubclass(measure, Density):
+        return of_training, f"{measure.__name__} learns in one pass"
+    idle = r"features|backbone|teacher"
+    if issubclass(measure, Drawing):
+        return idle, f"{measure.__name__} sees the maps themselves"
+    return f"{idle}|{of_training}", f"{measure.__name__} learns from the maps in one pass"
+
+
 def _note_idle(config: ExperimentConfig, overrides: Sequence[str]) -> None:
-    loss: Any = config.criterion[1].resolve()
+    if isinstance(config, NormalityConfig):
+        note_without_effect(overrides, *_idle_beside(config.normality.resolve()))
+        return
+    loss: Any = config.criterion[1].resolve() if config.criterion else None
     if isinstance(config, AnomalyConfig):
         idle, why = r"teacher\.average_views|trainer\.label_noise", "a detector asks its teacher for features alone"
         if config.teacher.model or config.teacher.training == "none":

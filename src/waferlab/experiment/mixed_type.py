@@ -1,20 +1,18 @@
 """Mixed-type classification: a teacher learns the defects from labels, a student from the teacher."""
 
-import shutil
-
 from waferlab.config import MixedTypeConfig
 from waferlab.data.split import hide_labels
 from waferlab.distillation.losses import Distillation
+from waferlab.experiment.begin import begin, opening
 from waferlab.experiment.classification import COLUMNS, following, record, record_teaching
-from waferlab.experiment.networks import Place, begin, fit_classifier, make_model
-from waferlab.experiment.outcome import Outcome, own_modules, told_how_to_go_on
-from waferlab.experiment.sweep import run_name
-from waferlab.experiment.teachers import Teachers, dataset_tags
+from waferlab.experiment.networks import Place, fit_classifier, make_model
+from waferlab.experiment.outcome import Outcome, own_modules
+from waferlab.experiment.teachers import Teachers
 from waferlab.models.files import save_model
 from waferlab.progress import say
 from waferlab.tasks.classification import evaluate_baselines, evaluate_model
 from waferlab.tracking.mlflow_model import keep_model
-from waferlab.tracking.run import EXPERIMENT, MODEL_FILE
+from waferlab.tracking.run import MODEL_FILE
 
 
 def run(config: MixedTypeConfig, command: str) -> Outcome:
@@ -30,13 +28,8 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
     student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None
     teachers = Teachers(config, dataset, tracker)
     network = "student" if config.student else "teacher"
-    name = run_name(f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}")
-    tags = {**config.tracking.tags, "role": EXPERIMENT, "network": network}
-    with tracker.run(name, tags, config.resume) as opened, told_how_to_go_on(opened.id, command):
-        folder = config.store / "runs" / opened.id
-        if config.resume is None:
-            opened.parameters(config.plain())
-            opened.tags(dataset_tags(dataset) | {"command": command})
+    name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}"
+    with opening(config, begun, command, name, {"network": network}) as (opened, folder):
         teacher = teachers.get() if loss.uses_teacher or student is None else None
         answers = None
         judged, evaluations = dataset.part("test" if config.test else "val"), []
@@ -66,7 +59,6 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
                 answers = answers or teachers.answers(teacher, config.trainer.augment)
                 record_teaching(opened, answers.train[0].numpy(), dataset)
         keep_model(opened, model, file, judged.maps[:1] if config.test else None, folder)
-        shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(
         run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts,
         modules=own_modules(model.config), following=following(begun.command), wafers=len(judged), columns=COLUMNS,

@@ -2,33 +2,31 @@
 
 import importlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from optuna import TrialPruned
-from torch import Tensor, nn
+from torch import Tensor
 
-from waferlab.config import NETWORK, ExperimentConfig, FitConfig, ModelConfig, TrackingConfig, TrainerConfig, check
+from waferlab.config import NETWORK, FitConfig, ModelConfig, TrackingConfig, TrainerConfig
 from waferlab.data.batches import Batch, Batches
-from waferlab.data.dataset import PARTS, TAUGHT, UNLABELLED, Dataset, Part, Wafers
+from waferlab.data.dataset import TAUGHT, UNLABELLED, Dataset, Part, Wafers
 from waferlab.distillation.losses import Distillation
 from waferlab.errors import ConfigError, WaferlabError
-from waferlab.experiment.outcome import command_of
-from waferlab.experiment.sweep import pruning, trial_tags
+from waferlab.experiment.sweep import pruning
+from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
-from waferlab.models.detector import Detector
-from waferlab.models.files import is_model_file, load_any, load_model, require_saveable
+from waferlab.models.files import is_model_file, load_any, load_model
 from waferlab.models.inference import Precision, hasten
 from waferlab.models.layer_groups import layer_groups
 from waferlab.models.students import Compact
-from waferlab.progress import say
-from waferlab.schema import Component, Schema
+from waferlab.models.trust import require_saveable
+from waferlab.schema import Schema
 from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
-from waferlab.tasks.task import Task, decaying, optimizer_and_schedule
+from waferlab.tasks.task import Task
 from waferlab.tracking.logger import RunLogger
 from waferlab.tracking.run import Run
 from waferlab.tracking.tracker import REGISTERED, Tracker
@@ -77,64 +75,6 @@ class Answers:
 
     train: Tensor
     val: Tensor
-
-
-@dataclass(frozen=True)
-class Begun:
-    """What every experiment begins with.
-
-    Attributes:
-        dataset: with a map in each part.
-        loss: as configured.
-        tracker: of its runs.
-        command: that began it; an earlier one than the one given now where a run is resumed.
-    """
-
-    dataset: Dataset
-    loss: Any
-    tracker: Tracker
-    command: str
-
-
-def begin(config: ExperimentConfig, command: str, prepared: Callable[[Dataset], Dataset] = lambda same: same) -> Begun:
-    """Check a configuration, read its data, and build its loss.
-
-    Args:
-        prepared: makes of the data what the task learns from.
-
-    Raises:
-        ConfigError: the configuration doesn't fit the code it names.
-        WaferlabError: the data are at fault, or aren't those of the run to resume.
-    """
-    check(config)
-    check_fits(config)
-    say("reading the data")
-    dataset = prepared(read_dataset(config.dataset, "dataset", config.withhold))
-    dataset.require(*PARTS)
-    if dataset.wafers.are_images and config.task.name != "transfer":
-        raise ConfigError(f"dataset: {dataset.name} are images, and task={config.task.name} is for wafer maps")
-    path, component = config.criterion
-    loss = component.build(path)
-    tracker = Tracker(config.tracking, config.store, spare=True)
-    tracker.tags |= trial_tags(tracker, config.tracking.tags)
-    begun_by = command if config.resume is None else command_of(config.resume, dataset, tracker)
-    return Begun(dataset, loss, tracker, begun_by)
-
-
-def read_dataset(config: Component, path: str, withhold: Sequence[str]) -> Dataset:
-    """The wafers that a component yields, some defects kept from training and validation."""
-    dataset: Dataset = config.build(path)
-    return dataset.withholding(withhold)
-
-
-def check_fits(config: ExperimentConfig) -> None:
-    """Have optimizers and schedules refuse what they refuse before anything is trained.
-
-    Raises:
-        ConfigError: a value that an optimizer or a schedule refuses.
-    """
-    for path, how in config.fits:
-        optimizer_and_schedule(decaying(nn.Linear(1, 1), how), how, path)
 
 
 def fit_classifier(
@@ -251,7 +191,7 @@ class TrainedModel(Schema):
     tracking: TrackingConfig
     store: Path
 
-    def read(self, tracker: Tracker) -> tuple[Path, Classifier | Detector]:
+    def read(self, tracker: Tracker) -> tuple[Path, Classifier | AnomalyModel]:
         """Its file, and the model.
 
         Raises:
@@ -285,7 +225,7 @@ def model_reference(reference: str, tracker: Tracker) -> Path:
     )
 
 
-def require_match(model: Classifier | Detector, dataset: Dataset, what: str) -> None:
+def require_match(model: Classifier | AnomalyModel, dataset: Dataset, what: str) -> None:
     """Refuse a model whose classes, where both have some, or map size aren't the data set's."""
     if isinstance(model, Classifier) and dataset.classes and model.classes != dataset.classes:
         raise WaferlabError(
@@ -295,7 +235,7 @@ def require_match(model: Classifier | Detector, dataset: Dataset, what: str) -> 
     require_size(model, dataset, what)
 
 
-def require_size(model: Classifier | Detector, dataset: Dataset, what: str) -> None:
+def require_size(model: Classifier | AnomalyModel, dataset: Dataset, what: str) -> None:
     """Refuse a model that reads maps, or images, of another size than the data set's."""
     (height, width), (found, across) = model.size, dataset.wafers.size
     if (height, width) != (found, across):

@@ -17,6 +17,7 @@ from waferlab.experiment.compose import command_line, plain
 from waferlab.metrics.anomaly import METRICS
 from waferlab.metrics.multilabel import HEADLINES
 from waferlab.metrics.single_label import HEADLINES as SINGLE_LABEL
+from waferlab.models.normality import Boosting, Density
 from waferlab.schema import Component, parse
 from waferlab.tracking.sweep_figures import importance, sweep_figures
 from waferlab.tracking.sweeps import BEST, DIRECTION, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
@@ -31,6 +32,8 @@ def objectives(composed: DictConfig) -> list[str]:
     names: Sequence[str]
     if composed.task.name == "anomaly":
         names = METRICS
+    elif composed.task.name == "normality":
+        names = METRICS if _knows_dies(composed) else [name for name in METRICS if name.startswith("image/")]
     elif composed.task.name == "transfer":
         names = list(dict.fromkeys([*SINGLE_LABEL, composed.task.select]))
     else:
@@ -38,6 +41,14 @@ def objectives(composed: DictConfig) -> list[str]:
         agrees = loss.uses_teacher and composed.get("student") is not None
         names = (*HEADLINES, *(["teacher_agreement"] if agrees else []))
     return [*(f"val/{name}" for name in names), *COSTS]
+
+
+def _knows_dies(composed: DictConfig) -> bool:
+    """Whether a model of normality has die maps."""
+    measure: Any = Component.model_validate(dict(composed.normality)).resolve()
+    if issubclass(measure, Density):
+        return bool(composed.features.of == "place")
+    return not issubclass(measure, Boosting) and composed.normality.get("score") != "discriminator"
 
 
 def pruning(done: int = 0) -> Callable[[int, Mapping[str, float]], None] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from waferlab.config import DistilledConfig
+from waferlab.config import TaughtConfig
 from waferlab.data.dataset import CODES, TAUGHT, Dataset, Part
 from waferlab.distillation.losses import Supervised
 from waferlab.distillation.teacher_store import Teacher, TeacherStore
@@ -33,7 +33,7 @@ _TEACHERS = ("backbone", "dataset", "labelled", "teacher", "withhold")
 class Teachers:
     """The teacher that a configuration and a data set determine."""
 
-    config: DistilledConfig
+    config: TaughtConfig
     dataset: Dataset
     tracker: Tracker
 

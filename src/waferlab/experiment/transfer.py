@@ -1,6 +1,5 @@
 """Transfer learning: a pretrained network becomes one that inspects, from few and unbalanced labels."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,10 @@ from waferlab.data.oversampling import Oversampling
 from waferlab.data.single_label import NORMAL, defect_scores, single_label
 from waferlab.data.split import hide_labels
 from waferlab.errors import ConfigError, WaferlabError
+from waferlab.experiment.begin import Begun, begin, opening
 from waferlab.experiment.inspection import COLUMNS, following, record
-from waferlab.experiment.networks import Begun, Place, begin, transferred
-from waferlab.experiment.outcome import Outcome, own_modules, repeated, told_how_to_go_on
-from waferlab.experiment.sweep import run_name
-from waferlab.experiment.teachers import dataset_tags
+from waferlab.experiment.networks import Place, transferred
+from waferlab.experiment.outcome import Outcome, own_modules, repeated
 from waferlab.metrics.operating_point import Argmax
 from waferlab.metrics.single_label import temperature
 from waferlab.models.classifier import Classifier, view_logits
@@ -35,7 +33,7 @@ from waferlab.tasks.inspection import evaluate_baselines, evaluate_inspector
 from waferlab.tasks.losses import class_weights
 from waferlab.tasks.transfer import Transfer
 from waferlab.tracking.mlflow_model import keep_model
-from waferlab.tracking.run import EXPERIMENT, MODEL_FILE, MODEL_FOLDER, Run
+from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, Run
 
 NETWORK: Final = "classifier"
 
@@ -48,17 +46,10 @@ def run(config: TransferConfig, command: str) -> Outcome:
         WaferlabError: the data, the weights or the training is at fault, or no threshold does what is wanted.
     """
     begun, model = prepare(config, command)
-    dataset, tracker = begun.dataset, begun.tracker
+    dataset = begun.dataset
     judged = dataset.part("test" if config.test else "val")
-    tags = {**config.tracking.tags, "role": EXPERIMENT, "network": NETWORK, "target": config.task.target}
-    with (
-        tracker.run(run_name(f"{dataset.name} {config.task.target}"), tags, config.resume) as opened,
-        told_how_to_go_on(opened.id, command),
-    ):
-        folder = config.store / "runs" / opened.id
-        if config.resume is None:
-            opened.parameters(config.plain())
-            opened.tags(dataset_tags(dataset) | {"command": command})
+    tags = {"network": NETWORK, "target": config.task.target}
+    with opening(config, begun, command, f"{dataset.name} {config.task.target}", tags) as (opened, folder):
         fitted = _fit(config, model, begun, Place(opened, folder / "training", "body"))
         model = model.fused()
         file = _decided(config, model, dataset.part("val"), folder / MODEL_FILE, opened)
@@ -69,7 +60,6 @@ def run(config: TransferConfig, command: str) -> Outcome:
             evaluations += evaluate_baselines(dataset)
             figures = record(opened, evaluations, judged, folder / "figures")
         keep_model(opened, model, file, judged.maps[:1] if config.test else None, folder)
-        shutil.rmtree(folder / "training", ignore_errors=True)
     return Outcome(
         run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts,
         modules=own_modules(config.backbone), following=following(repeated(begun.command)), wafers=len(judged),

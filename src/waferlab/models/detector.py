@@ -10,18 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waferlab.config import DetectorConfig
-from waferlab.models.classifier import Classifier, require_maps
+from waferlab.models.anomaly_model import AnomalyModel, spread
+from waferlab.models.classifier import Classifier
 from waferlab.models.disagreement import Distance, disagreements
 from waferlab.models.pyramid import Pyramid
-from waferlab.models.reference import Reference
 from waferlab.models.scoring import Scoring
 
-#: Of normal wafers, so many teach what is usual; of more, some that are spread evenly among them.
-_ENOUGH = 4096
-#: Pixels of a batch: networks on a CPU slow down where their features leave its caches.
-_BATCH: Final = 2**18
 #: Added to the variance of a teacher's channel: one that hardly varies on normal wafers is not blown up without limit.
-_LEAST_VARIANCE = 1e-3
+_LEAST_VARIANCE: Final = 1e-3
 
 
 class Targets(nn.Module):
@@ -119,27 +115,23 @@ def build_detector(
     return Detector(TeacherPyramid(teaching, distance), targets, student, config.score.build("score"), distance)
 
 
-class Detector(nn.Module):
+class Detector(AnomalyModel):
     """A frozen teacher, what is asked of the student, the student, and how their disagreement becomes a score.
 
     Attributes:
         teacher: its features are never trained.
         targets: attention on the teacher's levels.
         student: a pyramid of the same levels.
-        reference: from disagreements to die maps and scores, against what normal wafers show.
         distance: between the features of student and targets.
-        thresholds: (2,) scores from which on a wafer, and a die, count as abnormal; infinite until they are chosen.
     """
 
     def __init__(
         self, teacher: TeacherPyramid, targets: Targets, student: StudentPyramid, scoring: Scoring, distance: Distance
     ) -> None:
-        super().__init__()
+        super().__init__(teacher.pyramid.classifier.size, teacher.pyramid.input_size)
         self.teacher, self.targets, self.student, self.distance = teacher, targets, student, distance
         self.shapes = teacher.pyramid.shapes
         self.use(scoring)
-        self.thresholds: Tensor
-        self.register_buffer("thresholds", torch.full((2,), torch.inf))
 
     def train(self, mode: bool = True) -> "Detector":
         """The teacher stays as it is."""
@@ -166,48 +158,14 @@ class Detector(nn.Module):
     def standardise(self, maps: NDArray[np.uint8]) -> None:
         """Learn the scale of the teacher's channels from normal wafers (N, H, W) uint8, where the distance needs it."""
         if self.distance == "standard":
-            self.teacher.standardise(self._split(_spread(maps)))
-
-    def use(self, scoring: Scoring) -> None:
-        """Score in another way from now on, once it is calibrated."""
-        self.reference = Reference(scoring, len(self.shapes)).to(self.device)
-
-    @torch.inference_mode()
-    def calibrate(self, maps: NDArray[np.uint8]) -> None:
-        """Learn from normal wafers (N, H, W) uint8 what disagreement is usual."""
-        self.eval()
-        batches = self._split(_spread(maps))
-        levels = [torch.cat(level) for level in zip(*map(self, batches), strict=True)]
-        self.reference.learn(levels, torch.cat(batches))
-
-    @torch.inference_mode()
-    def predict(self, maps: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Die maps (N, H, W) and wafer scores (N,), both higher for abnormal, of maps (N, H, W) uint8.
-
-        Raises:
-            WaferlabError: maps of another size or type, or with states other than 0, 1 and 2.
-        """
-        require_maps(maps, self.size)
-        self.eval()
-        found = [self.reference(self(batch), batch) for batch in self._split(maps)]
-        die_maps, scores = (torch.cat(each).cpu().numpy() for each in zip(*found, strict=True))
-        return die_maps, scores
-
-    def _split(self, maps: NDArray[np.uint8]) -> tuple[Tensor, ...]:
-        pyramid = self.teacher.pyramid
-        pixels = math.prod(self.size) if pyramid.input_size is None else pyramid.input_size**2
-        return torch.split(torch.from_numpy(maps).to(self.device), max(1, _BATCH // pixels))
+            self.teacher.standardise(self.split(spread(maps)))
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the maps it reads."""
-        return self.teacher.pyramid.classifier.size
+    def levels(self) -> int:
+        """Number of the pyramid's levels."""
+        return len(self.shapes)
 
     @property
-    def device(self) -> torch.device:
-        """Where its weights are."""
-        return next(self.student.parameters()).device
-
-
-def _spread(maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return maps[:: -(-len(maps) // _ENOUGH) or 1]
+    def knows_dies(self) -> bool:
+        """It does."""
+        return True

@@ -5,9 +5,7 @@ would be a large part of a 21 KB file. A digest of names and shapes beside it te
 """
 
 import hashlib
-import inspect
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,19 +17,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from waferlab.config import DetectorConfig, ModelConfig
+from waferlab.config import DetectorConfig, ModelConfig, NormalityModelConfig
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier
 from waferlab.models.decision import Decision
 from waferlab.models.detector import Detector, build_detector
+from waferlab.models.normality import Measure, Normality, build_normality
 from waferlab.models.scoring import Scoring
-from waferlab.schema import Component
+from waferlab.models.trust import require_trust
 from waferlab.whole_file import write_whole
 
-AnyModel = TypeVar("AnyModel", Classifier, Detector)
+AnyModel = TypeVar("AnyModel", Classifier, Detector, Normality)
 
-#: The only functions that a model file may name; everything else must be a class.
-FUNCTIONS: Final = ("waferlab.models.backbones.timm_model", "waferlab.models.attention.timm_attention")
+#: The kinds of models, by the fact that a file of theirs has and the others don't.
+KINDS: Final = {"model": "a classifier", "detector": "a detector", "normality": "a model of normality"}
 KEY: Final = "waferlab"
 WEIGHTS: Final = "weights"
 
@@ -56,7 +55,7 @@ def load_model(path: Path) -> Classifier:
     Raises:
         WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
     """
-    return _classifier(path, *_read_but(path, "detector", "a detector", "a classifier"))
+    return _classifier(path, *_read_as("model", path))
 
 
 def save_detector(detector: Detector, config: DetectorConfig, classes: tuple[str, ...], path: Path) -> Path:
@@ -72,24 +71,38 @@ def load_detector(path: Path) -> Detector:
     Raises:
         WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
     """
-    return _detector(path, *_read_but(path, "model", "a classifier", "a detector"))
+    return _detector(path, *_read_as("detector", path))
 
 
-def load_any(path: Path) -> Classifier | Detector:
-    """Read a model file of either kind; the network is in evaluation mode.
+def save_normality(model: Normality, config: NormalityModelConfig, classes: tuple[str, ...], path: Path) -> Path:
+    """Write the file of a model of normality; it appears under its name only when it is whole.
+
+    Args:
+        classes: of the network whose features it measures by.
+    """
+    plain = config.model_dump(mode="json", by_alias=True)
+    if plain["backbone"] is not None:
+        plain["backbone"]["weights"] = "none"
+    return _save({"normality": plain, "classes": classes, "size": model.size}, model, path)
+
+
+def load_any(path: Path) -> Classifier | Detector | Normality:
+    """Read a model file of any kind; the network is in evaluation mode.
 
     Raises:
         WaferlabError: the file is missing, damaged, names code that isn't trusted, or its weights don't fit.
     """
     facts, weights = _read(path)
+    if "normality" in facts:
+        return _normality(path, facts, weights)
     return (_detector if "detector" in facts else _classifier)(path, facts, weights)
 
 
-def _read_but(path: Path, other: str, is_a: str, wanted: str) -> tuple[dict[str, Any], Tensor]:
-    """The facts and weights of a file that isn't of the other kind, which its facts name by this key."""
+def _read_as(kind: str, path: Path) -> tuple[dict[str, Any], Tensor]:
+    """The facts and weights of a file of some kind."""
     facts, weights = _read(path)
-    if other in facts:
-        raise WaferlabError(f"{path}: this is the model file of {is_a}, and {wanted}'s is needed")
+    if others := [said for other, said in KINDS.items() if other in facts and other != kind]:
+        raise WaferlabError(f"{path}: this is the model file of {others[0]}, and {KINDS[kind]}'s is needed")
     return facts, weights
 
 
@@ -98,7 +111,7 @@ def _classifier(path: Path, facts: dict[str, Any], weights: Tensor) -> Classifie
         config = ModelConfig.model_validate(facts["model"])
         classes, size = _classes_and_size(facts)
         decision = Decision.of(facts["decision"], len(classes)) if "decision" in facts else None
-    _require_trust(path, config, nn.Module)
+    require_trust(path, config, nn.Module)
     model = _rebuilt(path, facts, weights, lambda: Classifier(config, classes, size), lambda model: model.net)
     model.decision = decision
     return model
@@ -108,11 +121,22 @@ def _detector(path: Path, facts: dict[str, Any], weights: Tensor) -> Detector:
     with _as_described(path):
         config = DetectorConfig.model_validate(facts["detector"])
         classes, size = _classes_and_size(facts)
-    _require_trust(path, config.backbone, nn.Module)
-    _require_trust(path, config.score, Scoring)
+    require_trust(path, config.backbone, nn.Module)
+    require_trust(path, config.score, Scoring)
     if config.attention.module is not None:
-        _require_trust(path, config.attention.module, nn.Module)
+        require_trust(path, config.attention.module, nn.Module)
     return _rebuilt(path, facts, weights, lambda: build_detector(config, classes, size), lambda model: model)
+
+
+def _normality(path: Path, facts: dict[str, Any], weights: Tensor) -> Normality:
+    with _as_described(path):
+        config = NormalityModelConfig.model_validate(facts["normality"])
+        classes, size = _classes_and_size(facts)
+    require_trust(path, config.normality, Measure)
+    require_trust(path, config.score, Scoring)
+    if config.backbone is not None:
+        require_trust(path, config.backbone, nn.Module)
+    return _rebuilt(path, facts, weights, lambda: build_normality(config, classes, size), lambda model: model)
 
 
 def _rebuilt(
@@ -170,23 +194,6 @@ def _classes_and_size(facts: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int
     return tuple(map(str, facts["classes"])), (int(facts["size"][0]), int(facts["size"][1]))
 
 
-def _require_trust(path: Path, component: Component, kind: type) -> None:
-    """Refuse what isn't trusted, and a network that asks for other weights than the file's."""
-    if getattr(component, "weights", "none") != "none" or not _is_trusted(component, kind):
-        raise WaferlabError(
-            f"{path}: refused, it names '{component.target}', which is no {kind.__name__} of Waferlab; "
-            f"if it is yours, import its module first"
-        )
-
-
-def _is_trusted(component: Component, kind: type) -> bool:
-    """One of our functions, or a class of a kind that its own module defines and somebody has imported."""
-    module, _, name = component.target.rpartition(".")
-    target = getattr(sys.modules.get(module), name, None)
-    is_known = inspect.isclass(target) and issubclass(target, kind) and target.__module__ == module
-    return is_known or component.target in FUNCTIONS
-
-
 def _check(facts: dict[str, Any], weights: Tensor, outline: nn.Module) -> None:
     """Refuse weights that are not those of this network."""
     state = outline.state_dict()
@@ -194,39 +201,6 @@ def _check(facts: dict[str, Any], weights: Tensor, outline: nn.Module) -> None:
         raise ConfigError("they were saved by other code")
     if weights.shape != (values := sum(tensor.numel() for tensor in state.values()),):
         raise ConfigError(f"it has {values:,} values, the file {weights.numel():,}")
-
-
-def require_saveable(config: ModelConfig, path: str) -> None:
-    """Refuse, before it is trained, a network whose file nobody could read.
-
-    Raises:
-        ConfigError: its target is no network class by the name of the module that defines it.
-    """
-    config.resolve()
-    if not _is_trusted(config, nn.Module):
-        raise ConfigError(
-            f"{path}._target_={config.target}: give a network class, as the module that defines it names it; model "
-            f"files name no other code"
-        )
-
-
-def require_detector_saveable(config: DetectorConfig) -> None:
-    """Refuse, before it is trained, a detector whose file nobody could read.
-
-    Raises:
-        ConfigError: a part is no class of its kind by the name of the module that defines it.
-    """
-    require_saveable(config.backbone, "backbone")
-    parts = ("score", config.score, Scoring), ("attention.module", config.attention.module, nn.Module)
-    for path, part, kind in parts:
-        if part is None:
-            continue
-        part.resolve()
-        if not _is_trusted(part, kind):
-            raise ConfigError(
-                f"{path}._target_={part.target}: give a subclass of {kind.__name__}, as the module that defines it "
-                f"names it; model files name no other code"
-            )
 
 
 def _layout(state: Mapping[str, Tensor]) -> str:

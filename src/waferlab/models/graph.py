@@ -11,9 +11,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
 from waferlab.models.decision import Decision
-from waferlab.models.detector import Detector
 from waferlab.wafer import dihedral_indices
 
 #: Name of the graph's input: maps (N, H, W) uint8 die states.
@@ -63,23 +63,24 @@ class _Inspected(nn.Module):
 
 
 class _Detected(nn.Module):
-    """Whether a wafer is abnormal (N,) uint8, its score (N,) and die map (N, H, W) float32, of maps (N, H, W) uint8."""
+    """Whether a wafer is abnormal (N,) uint8, its score (N,) float32, and its die map (N, H, W) where there is one."""
 
-    outputs: Final = ("abnormal", "score", "die_map")
-
-    def __init__(self, model: Detector) -> None:
+    def __init__(self, model: AnomalyModel) -> None:
         super().__init__()
         self.model = model
+        self.outputs = ("abnormal", "score", *(["die_map"] if model.knows_dies else []))
 
     def forward(self, maps: Tensor) -> tuple[Tensor, ...]:
-        die_map, score = self.model.reference(self.model(maps), maps)
-        return (score >= self.model.thresholds[0]).to(torch.uint8), score, die_map
+        die_map, score = self.model.judge(maps)
+        is_abnormal = (score >= self.model.thresholds[0]).to(torch.uint8)
+        return (is_abnormal, score) if die_map is None else (is_abnormal, score, die_map)
 
 
-def save_graph(model: Classifier | Detector, shape: Sequence[int], path: Path) -> Path:
+def save_graph(model: Classifier | AnomalyModel, shape: Sequence[int], path: Path) -> Path:
     """Write a model as one ONNX file: its encoding and thresholds inside, any number of maps at once.
 
-    A classifier's outputs are ``bits`` and ``probabilities``, a detector's ``abnormal``, ``score`` and ``die_map``.
+    A classifier's outputs are ``bits`` and ``probabilities``; others' are ``abnormal``, ``score``, and, where they know
+    dies, ``die_map``.
 
     Args:
         shape: of a map, (H, W), or of an image, (H, W, C).
@@ -94,8 +95,13 @@ def save_graph(model: Classifier | Detector, shape: Sequence[int], path: Path) -
     return path
 
 
-def _whole(model: Classifier | Detector) -> _Classified | _Inspected | _Detected:
-    if isinstance(model, Detector):
+def outputs_of(model: Classifier | AnomalyModel) -> Sequence[str]:
+    """Names of the outputs of the model's graph."""
+    return _whole(model).outputs
+
+
+def _whole(model: Classifier | AnomalyModel) -> _Classified | _Inspected | _Detected:
+    if isinstance(model, AnomalyModel):
         return _Detected(model)
     return _Classified(model) if model.decision is None else _Inspected(model, model.decision)
 

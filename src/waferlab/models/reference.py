@@ -29,7 +29,7 @@ class Reference(nn.Module):
         self.usual = Usual()
 
     def learn(self, levels: Sequence[Tensor], maps: Tensor) -> "Reference":
-        """Learn from the disagreements (N, h, w) of normal wafers, one a level, and their maps (N, H, W) uint8."""
+        """Learn from the disagreements of normal wafers, as `forward` takes them, and their maps (N, H, W) uint8."""
         if self.scoring.calibration == "level":
             means = torch.stack([level.mean() for level in levels])
             self.levels.copy_(means.clamp_min(torch.finfo(torch.float32).tiny))
@@ -37,19 +37,21 @@ class Reference(nn.Module):
             self.usual.learn(self._scored(levels, maps)[1], maps)
         return self
 
-    def forward(self, levels: Sequence[Tensor], maps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, levels: Sequence[Tensor], maps: Tensor) -> tuple[Tensor | None, Tensor]:
         """Die maps (B, H, W) and wafer scores (B,), float32 and higher for abnormal.
 
         Args:
-            levels: disagreements (B, h, w), one a level.
+            levels: disagreements (B, h, w), one a level; or (B,) of whole wafers alone: then there is no die map.
             maps: (B, H, W) uint8.
         """
         die_maps, scores = self._scored(levels, maps)
         scores = self.usual(scores, maps) if self.scoring.conditional else scores
-        return self.scoring.judged(die_maps, scores, maps), scores
+        return None if die_maps is None else self.scoring.judged(die_maps, scores, maps), scores
 
-    def _scored(self, levels: Sequence[Tensor], maps: Tensor) -> tuple[Tensor, Tensor]:
+    def _scored(self, levels: Sequence[Tensor], maps: Tensor) -> tuple[Tensor | None, Tensor]:
         dies = maps != NO_DIE
+        if levels[0].ndim == 1:
+            return None, levels[0] / self.levels[0]
         calibrated = [level / usual for level, usual in zip(levels, self.levels, strict=True)]
         die_maps = self.scoring.die_maps(calibrated, dies)
         return die_maps, self.scoring.wafer_scores(die_maps, dies)

@@ -8,19 +8,17 @@ from waferlab.data.batches import Batch
 from waferlab.data.masks import Truth
 from waferlab.distillation.pyramid import PyramidDistillation
 from waferlab.errors import WaferlabError
-from waferlab.metrics.anomaly import AUPRO_LIMIT
 from waferlab.models.detector import Detector
 from waferlab.models.disagreement import disagreements, diversity
-from waferlab.models.reference import Reference
-from waferlab.tasks.detection import anomaly_metrics
+from waferlab.models.scoring import Scoring
 from waferlab.tasks.shares import Share
-from waferlab.tasks.task import Task
+from waferlab.tasks.validated import DetectionTask
 
 #: Of the diversity of the teacher's features; below it, the targets say next to nothing.
 COLLAPSED = 0.02
 
 
-class Anomaly(Task):
+class Anomaly(DetectionTask):
     """Fits the student of a `Detector`, and its attention where the configuration says so.
 
     Args:
@@ -43,17 +41,9 @@ class Anomaly(Task):
         select: str,
         seed: int,
     ) -> None:
-        super().__init__(how, seed)
-        self.model, self.loss = detector, loss
-        self.attention, self.validation, self.select = attention, validation, select
-        self.levels: list[list[Tensor]] = []
-        self.maps: list[Tensor] = []
+        super().__init__(how, validation, select, seed)
+        self.model, self.loss, self.attention = detector, loss, attention
         self.diversity: list[Tensor] = []
-
-    @property
-    def monitor(self) -> str:
-        """The chosen metric on the validation part."""
-        return f"val/{self.select}"
 
     @property
     def may_be_best(self) -> bool:
@@ -123,23 +113,12 @@ class Anomaly(Task):
                 f"{self.attention.fidelity:g}), or use attention.training=frozen"
             )
 
-    def validation_step(self, batch: Batch, _: int) -> None:
-        """Keep the levels' disagreements; metrics are exact, over all maps at once."""
-        share = Share(len(batch.maps))
-        self.levels.append([share.whole(level.float()).cpu() for level in self.model(share.of(batch.maps))])
-        self.maps.append(batch.maps.cpu())
+    @property
+    def scoring(self) -> Scoring:
+        """The detector's."""
+        return self.model.reference.scoring
 
-    def on_validation_epoch_end(self) -> None:
-        """Log every metric of the validation part; normal wafers among it stand for the training's."""
-        levels, maps = [torch.cat(level) for level in zip(*self.levels, strict=True)], torch.cat(self.maps)
-        self.levels.clear()
-        self.maps.clear()
-        truth = self.validation
-        is_normal = torch.from_numpy(~truth.is_abnormal)
-        reference = Reference(self.model.reference.scoring, len(levels))
-        reference.learn([level[is_normal] for level in levels], maps[is_normal])
-        die_maps, scores = reference(levels, maps)
-        found = anomaly_metrics(scores.numpy(), die_maps.numpy(), truth, AUPRO_LIMIT)
-        if self.select in found.undefined:
-            raise WaferlabError(f"task.select={self.select} is undefined: no die of validation is abnormal")
-        self.log_dict({f"val/{name}": value for name, value in found.values.items()})
+    def levels_of(self, maps: Tensor) -> list[Tensor]:
+        """The disagreements of maps (B, H, W) uint8."""
+        levels: list[Tensor] = self.model(maps)
+        return levels

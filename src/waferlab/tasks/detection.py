@@ -1,6 +1,6 @@
 """What scores wafers and dies, on wafers that it wasn't fitted to: every metric of the task, size and speed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from waferlab.data.dataset import Wafers
 from waferlab.data.masks import Truth
 from waferlab.metrics.anomaly import AUPRO_LIMIT, AnomalyMetrics, Thresholds, auroc_by_defect
 from waferlab.metrics.multilabel import Metrics
-from waferlab.models.detector import Detector
+from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.supervised import SupervisedDetector
 from waferlab.models.trivial_scores import TRIVIAL_SCORES, trivial_maps
 from waferlab.tasks.evaluation import Evaluation, maps_per_second
@@ -44,7 +44,9 @@ class Detected(Evaluation):
     thresholds: Thresholds
 
 
-def evaluate_detector(name: str, detector: Detector, test: WithTruth, file_bytes: int, aupro_limit: float) -> Detected:
+def evaluate_detector(
+    name: str, detector: AnomalyModel, test: WithTruth, file_bytes: int, aupro_limit: float
+) -> Detected:
     """Evaluate a detector at its own thresholds."""
     parameters = sum(parameter.numel() for parameter in detector.parameters())
     thresholds = Thresholds(*detector.thresholds.tolist())
@@ -57,7 +59,7 @@ def evaluate_supervised(
 ) -> Detected:
     """Evaluate a classifier as a detector in fp32; its thresholds come from validation."""
     answer, parameters = _predicting(detector), detector.classifier.parameters_count
-    return _evaluate(name, answer, test, _chosen(answer, val), aupro_limit, parameters, file_bytes)
+    return _evaluate(name, answer, test, _chosen(answer, val)[0], aupro_limit, parameters, file_bytes)
 
 
 def evaluate_trivial_scores(val: WithTruth, test: WithTruth, aupro_limit: float) -> list[Detected]:
@@ -68,13 +70,15 @@ def evaluate_trivial_scores(val: WithTruth, test: WithTruth, aupro_limit: float)
         def answer(wafers: Wafers) -> tuple[DieMaps | None, Scores]:
             return trivial_maps(wafers, score)  # noqa: B023 - called in this turn only
 
-        evaluations.append(_evaluate(name, answer, test, _chosen(answer, val), aupro_limit, 0, None))
+        evaluations.append(_evaluate(name, answer, test, _chosen(answer, val)[0], aupro_limit, 0, None))
     return evaluations
 
 
-def choose_thresholds(detector: Detector, val: WithTruth) -> None:
-    """Those of the highest F1 on validation."""
-    detector.thresholds.copy_(torch.tensor(_chosen(_predicting(detector), val)))
+def choose_thresholds(detector: AnomalyModel, val: WithTruth) -> Mapping[str, float]:
+    """Those of the highest F1 on validation, whose metrics are returned."""
+    thresholds, metrics = _chosen(_predicting(detector), val)
+    detector.thresholds.copy_(torch.tensor(thresholds))
+    return metrics
 
 
 def anomaly_metrics(
@@ -89,17 +93,17 @@ def anomaly_metrics(
     return Metrics.of(metrics.compute())
 
 
-def _predicting(detector: Detector | SupervisedDetector) -> Answer:
+def _predicting(detector: AnomalyModel | SupervisedDetector) -> Answer:
     return lambda wafers: detector.predict(wafers.maps)
 
 
-def _chosen(answer: Answer, val: WithTruth) -> Thresholds:
-    """Those of the highest F1 on these wafers; infinite where nothing or everything is abnormal."""
+def _chosen(answer: Answer, val: WithTruth) -> tuple[Thresholds, Mapping[str, float]]:
+    """Those of the highest F1 on these wafers, infinite where nothing or everything is abnormal; and all metrics."""
     if not len(val.wafers):
-        return Thresholds(np.inf, np.inf)
+        return Thresholds(np.inf, np.inf), {}
     die_maps, scores = answer(val.wafers)
     found = anomaly_metrics(scores, die_maps, val.truth, AUPRO_LIMIT).values
-    return Thresholds(*(found.get(f"{what}/best_f1_threshold", np.inf) for what in ("image", "pixel")))
+    return Thresholds(*(found.get(f"{what}/best_f1_threshold", np.inf) for what in ("image", "pixel"))), found
 
 
 def _evaluate(

@@ -12,23 +12,26 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 from numpy.typing import NDArray
 
+from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
-from waferlab.models.detector import Detector
-from waferlab.models.graph import save_graph
+from waferlab.models.graph import outputs_of, save_graph
 from waferlab.progress import note
 from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER, Run
 
 #: All that its environment needs.
 REQUIRED: Final = ("mlflow", "numpy", "onnx", "onnxruntime")
 #: Types and shapes behind the first axis, that of the wafers, of a graph's outputs; H and W are those of a map.
-_OUTPUTS: Final[dict[type, dict[str, tuple[str, str]]]] = {
-    Classifier: {"bits": ("uint8", "C"), "probabilities": ("float32", "C")},
-    Detector: {"abnormal": ("uint8", ""), "score": ("float32", ""), "die_map": ("float32", "HW")},
+_OUTPUTS: Final = {
+    "bits": ("uint8", "C"),
+    "probabilities": ("float32", "C"),
+    "abnormal": ("uint8", ""),
+    "score": ("float32", ""),
+    "die_map": ("float32", "HW"),
 }
 
 
 def keep_model(
-    run: Run, model: Classifier | Detector, file: Path, example: NDArray[np.uint8] | None, folder: Path
+    run: Run, model: Classifier | AnomalyModel, file: Path, example: NDArray[np.uint8] | None, folder: Path
 ) -> None:
     """Keep a model with its run: its own file, and an MLflow model around it, where its network can be exported.
 
@@ -46,7 +49,7 @@ def keep_model(
     run.file(file, MODEL_FOLDER)
 
 
-def save_mlflow_model(model: Classifier | Detector, folder: Path, example: NDArray[np.uint8]) -> None:
+def save_mlflow_model(model: Classifier | AnomalyModel, folder: Path, example: NDArray[np.uint8]) -> None:
     """Write an MLflow model (flavour ONNX) with signature, example, requirements and the names of its classes."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +57,7 @@ def save_mlflow_model(model: Classifier | Detector, folder: Path, example: NDArr
     classes = list(model.classes) if isinstance(model, Classifier) else ["abnormal"]
     sizes = {"C": (len(classes),), "HW": model.size, "": ()}
     outputs: list[ColSpec | TensorSpec] = [
-        TensorSpec(np.dtype(dtype), (-1, *sizes[shape]), name)
-        for name, (dtype, shape) in _OUTPUTS[Classifier if isinstance(model, Classifier) else Detector].items()
+        TensorSpec(np.dtype(_OUTPUTS[name][0]), (-1, *sizes[_OUTPUTS[name][1]]), name) for name in outputs_of(model)
     ]
     mlflow.onnx.save_model(
         onnx.load(graph), str(folder), save_as_external_data=False, input_example=example,
@@ -68,4 +70,4 @@ def save_mlflow_model(model: Classifier | Detector, folder: Path, example: NDArr
 
 
 def _brief(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).splitlines() or [type(error).__name__])[0].partition("\x1b")[0][:200].rstrip()
