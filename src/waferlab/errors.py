@@ -12,6 +12,10 @@ class ConfigError(WaferlabError):
     """The composed configuration is wrong; exits with code 2."""
 
 
+class DivergedError(WaferlabError):
+    """A training's loss is no longer finite."""
+
+
 class OpenElsewhereError(WaferlabError):
     """Another process of this machine writes to this run."""
 

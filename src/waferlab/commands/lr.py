@@ -1,16 +1,23 @@
-"""``waferlab lr``: which learning rate a training of transfer learning bears, tested in a minute."""
+"""``waferlab lr``: which learning rate a training of transfer learning bears, tested in some minutes."""
+
+import tempfile
+from pathlib import Path
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers.logger import DummyLogger
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
-from waferlab.config import TransferConfig
+from waferlab.config import FitConfig, TransferConfig
 from waferlab.experiment.compose import checked, command_line
-from waferlab.experiment.transfer import fitting, phases, prepare
+from waferlab.experiment.networks import Begun
+from waferlab.experiment.transfer import at_rate, fitting, phases, prepare
+from waferlab.models.classifier import Classifier
 from waferlab.schema import Schema
+from waferlab.tasks.fit import fit
 from waferlab.tasks.rate_finder import RateTest, rates_tested
 from waferlab.tracking.figures import BLUE, VERMILION, save
 
@@ -32,6 +39,9 @@ class LrConfig(TransferConfig):
 def run(composed: DictConfig) -> None:
     """Test the rates of each phase, say what they suggest, and draw them.
 
+    The head is trained at the rate found for it before those of the whole network are tested, as they follow a head
+    that knows something.
+
     Raises:
         ConfigError: the configuration is wrong.
     """
@@ -45,8 +55,16 @@ def run(composed: DictConfig) -> None:
         said = "no rate stands out" if found.suggested is None else f"{key}={found.suggested:.1e}"
         console.print(f"{name:<5} {said}", highlight=False)
         drawn[f"lr_{name}"] = rate_curve(found, name)
+        if name == "head" and config.finetuning.body:
+            _train_head(config, model, begun, at_rate(how, found.suggested or how.lr))
     for file in save(drawn, config.store):
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+
+
+def _train_head(config: LrConfig, model: Classifier, begun: Begun, how: FitConfig) -> None:
+    task, train, val = fitting(config, model, begun, how, head_only=True)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(task, train, val, how.trainer, Path(folder), "head", DummyLogger())
 
 
 def rate_curve(found: RateTest, phase: str) -> Figure:

@@ -117,18 +117,22 @@ def phases(config: TransferConfig) -> dict[str, FitConfig]:
     tuning, fit = config.finetuning, config.fit
     found = {}
     if tuning.head_epochs:
-        rate = {"lr": tuning.head_lr or fit.lr}
-        every = min(fit.trainer.validate_every, tuning.head_epochs)
-        found["head"] = fit.model_copy(
-            update={
-                "optimizer": Component.model_validate(fit.optimizer.model_dump(by_alias=True) | rate),
-                "trainer": fit.trainer.model_copy(update={"max_epochs": tuning.head_epochs, "validate_every": every}),
-            }
-        )
+        epochs = {
+            "max_epochs": tuning.head_epochs,
+            "validate_every": min(fit.trainer.validate_every, tuning.head_epochs),
+        }
+        trainer = fit.trainer.model_copy(update=epochs)
+        found["head"] = at_rate(fit.model_copy(update={"trainer": trainer}), tuning.head_lr or fit.lr)
     return found | ({"body": fit} if tuning.body else {})
 
 
 def fitting(
+def at_rate(how: FitConfig, rate: float) -> FitConfig:
+    """The same with another learning rate."""
+    optimizer = Component.model_validate(how.optimizer.model_dump(by_alias=True) | {"lr": rate})
+    return how.model_copy(update={"optimizer": optimizer})
+
+
     config: TransferConfig, model: Classifier, begun: Begun, how: FitConfig, head_only: bool
 ) -> tuple[Transfer, Batches, Batches]:
     """A phase of the training, its batches, and those of validation."""

@@ -1,19 +1,30 @@
-"""A learning rate before training: the loss while the rate grows step by step (Smith 2017), by Lightning's finder."""
+"""A learning rate before training: the loss while the rate grows step by step (Smith 2017).
 
+Lightning's own finder smooths by a running average, which comes to see a fall of the loss dozens of steps late, at a
+rate several times as high as the one that made it fall.
+"""
+
+import copy
+import math
 import tempfile
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import suppress
 from dataclasses import dataclass
-from io import StringIO
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-from lightning.pytorch.tuner.tuning import Tuner
+from lightning.pytorch.callbacks import Callback
+from scipy.ndimage import gaussian_filter1d
 
 from waferlab.config import TrainerConfig
 from waferlab.data.batches import Batches
+from waferlab.errors import DivergedError
 from waferlab.tasks.fit import quiet
 from waferlab.tasks.task import Task
+
+#: Deviation of the smoothing, as a share of the steps, and how many losses tell whether they have blown up.
+_WIDTH, _LAST = 0.04, 5
 
 
 @dataclass(frozen=True)
@@ -22,13 +33,42 @@ class RateTest:
 
     Attributes:
         rates: of each step, growing by the same factor.
-        losses: smoothed; they end where the loss is four times the lowest one.
-        suggested: where the loss falls fastest, or None where it never does.
+        losses: before each step, smoothed; they end where the loss is four times the lowest one, or no longer finite.
+        suggested: where the loss falls fastest, or None where it doesn't fall.
     """
 
     rates: list[float]
     losses: list[float]
     suggested: float | None
+
+    @classmethod
+    def of(cls, rates: Sequence[float], losses: Sequence[float]) -> "RateTest":
+        """What rates came to whose steps (S) followed these losses (S), of one batch each."""
+        smooth = gaussian_filter1d(losses, _WIDTH * len(losses), mode="nearest") if len(losses) else np.zeros(0)
+        return cls(list(rates), smooth.tolist(), steepest(rates, losses, smooth.tolist()))
+
+
+class _Growing(Callback):
+    """Sets the rate before each step, and notes the loss before it; ends where that blows up."""
+
+    def __init__(self, rates: Sequence[float]) -> None:
+        self.rates, self.losses, self.lowest = rates, list[float](), math.inf
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Called by Lightning before a step."""
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self.rates[len(self.losses)]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Called by Lightning after a step."""
+        self.losses.append(float(outputs["loss"]))
+        recent = float(np.mean(self.losses[-_LAST:]))
+        self.lowest = min(self.lowest, recent)
+        trainer.should_stop = recent > 4 * self.lowest
 
 
 def rates_tested(
@@ -36,27 +76,28 @@ def rates_tested(
 ) -> RateTest:
     """Train for some steps at growing rates, the same in all layer groups; the weights are afterwards as before."""
     quiet()
-    with tempfile.TemporaryDirectory() as folder:
+    growing, before = _Growing(np.geomspace(lowest, highest, steps).tolist()), copy.deepcopy(task.state_dict())
+    with tempfile.TemporaryDirectory() as folder, suppress(DivergedError):
         trainer = pl.Trainer(
-            accelerator=config.accelerator, devices=1, precision=config.precision, max_epochs=-1,
+            accelerator=config.accelerator, devices=1, precision=config.precision, max_epochs=-1, max_steps=steps,
             gradient_clip_val=config.gradient_clip, default_root_dir=folder, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
+            callbacks=[growing],
         )  # fmt: skip
-        with redirect_stderr(StringIO()):  # a bar of its own, in a style of its own
-            found = Tuner(trainer).lr_find(
-                task, train_dataloaders=train, min_lr=lowest, max_lr=highest, num_training=steps, update_attr=False
-            )
-    assert found is not None, "no fast_dev_run"
-    rates, losses = found.results["lr"], found.results["loss"]
-    return RateTest(rates, losses, steepest(rates, losses))
+        trainer.fit(task, train)
+    task.load_state_dict(before)
+    return RateTest.of(growing.rates[: len(growing.losses)], growing.losses)
 
 
-def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The rate at which the loss falls fastest for each factor by which the rate grows; None where it never does.
+def steepest(rates: Sequence[float], losses: Sequence[float], smooth: Sequence[float]) -> float | None:
+    """The rate whose step has the smoothed loss fall most, before the loss is lowest.
 
-    Lightning's suggestion is by the fall for each difference of rates, and so among the smallest ones. The first tenth
-    of the steps is left out, in which the smoothed loss knows few batches.
+    None where it falls no further than twice what the losses of batches differ by anyway.
     """
-    first = len(losses) // 10
-    falls = -np.gradient(losses[first:]) if len(losses) - first > 1 else np.zeros(1)
-    return float(rates[first + int(falls.argmax())]) if falls.max() > 0 else None
+    if len(losses) < 3:
+        return None
+    values = np.array(smooth)
+    lowest = int(values.argmin())
+    if not lowest or values[:lowest].max() - values[lowest] <= 2 * np.std(np.array(losses) - values):
+        return None
+    return float(rates[int((values[:lowest] - values[1 : lowest + 1]).argmax())])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from waferlab.config import FitConfig
-from waferlab.errors import WaferlabError
+from waferlab.errors import DivergedError
 from waferlab.tasks.schedules import Schedule
 
 
@@ -48,10 +48,10 @@ class Task(pl.LightningModule):
         """The loss of a step, for the epoch's mean.
 
         Raises:
-            WaferlabError: it is no longer finite.
+            DivergedError: it is no longer finite.
         """
         if not math.isfinite(loss.item()):
-            raise WaferlabError(
+            raise DivergedError(
                 f"the training loss became {loss.item()} in epoch {self.current_epoch + 1}; "
                 f"lower {self.path}optimizer.lr, set {self.path}trainer.gradient_clip, or use precision 32-true"
             )
@@ -60,7 +60,7 @@ class Task(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and rate."""
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        rate = self.optimizers().param_groups[-1]["lr"]  # type: ignore[union-attr] # the head's, where they differ
         self.log_now({"train/loss": float(torch.stack(self.losses).mean()), "train/learning_rate": rate})
         self.losses.clear()
 
