@@ -48,8 +48,9 @@ class _Inspected(nn.Module):
 
     def forward(self, maps: Tensor) -> tuple[Tensor, ...]:
         decision, flat, classes = self.decision, maps.flatten(1, 2), torch.arange(len(self.model.classes))
-        shown = [flat.index_select(1, view).view_as(maps) for view in self.views]
-        each = torch.stack([(self.model(view) / decision.temperature).softmax(1) for view in shown])
+        shown = torch.cat([flat.index_select(1, view).view_as(maps) for view in self.views])
+        logits = self.model(shown).view(len(self.views), -1, len(classes))
+        each = (logits / decision.temperature).softmax(2)
         probabilities = each.mean(0)
         if decision.vote == "majority":
             votes = (each.argmax(2, keepdim=True) == classes).sum(0)

@@ -1,7 +1,7 @@
 """A finished classifier of one class, on what it wasn't fitted to: every metric of the task, size and speed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -30,16 +30,17 @@ class Inspected(Evaluation):
 
 
 def evaluate_inspector(name: str, model: Classifier, wafers: Wafers, file_bytes: int) -> Inspected:
-    """Evaluate a classifier by its own decision, in fp32, and as one view of each map without any."""
+    """Evaluate a classifier by its own decision, in fp32, and by one view of each map, without its threshold."""
     decision = model.decision or Decision(normal=model.normal)
     views = view_logits(model, wafers.maps, decision.all_views).numpy()
     speed = maps_per_second(partial(view_logits, model, every_view=decision.all_views), wafers.maps)
     parameters = model.parameters_count
     found = _evaluation(name, decision.logits(views), decision, wafers, parameters, file_bytes, speed, len(views))
     if decision.all_views:
-        one = replace(decision, all_views=False).logits(views[:1])
-        alone = single_label_metrics(one, wafers.labels, wafers.classes, decision.normal, decision.classes(one))
-        found.metrics.update({f"one_view/{each}": alone.values[each] for each in INTERVALS if each in alone.values})
+        alone = single_label_metrics(decision.logits(views[:1]), wafers.labels, wafers.classes, decision.normal)
+        is_by_threshold = decision.threshold is not None  # that of all views, which one view has not
+        wanted = ["auroc"] if is_by_threshold else INTERVALS
+        found.metrics.update({f"one_view/{each}": alone.values[each] for each in wanted if each in alone.values})
     return found
 
 
