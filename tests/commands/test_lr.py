@@ -42,9 +42,13 @@ def test_may_be_so_high_that_the_loss_is_no_longer_finite(tmp_path: Path, capsys
     assert re.search(r"^body  (optimizer\.lr=|no rate stands out)", capsys.readouterr().out, re.M)
 
 
-def test_are_those_of_the_phases_that_are_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_are_those_of_the_phases_that_are_wanted_and_leave_nothing_else_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     given = [*TINY, "search.steps=20", "finetuning.head_epochs=0", f"store={tmp_path}"]
     assert main(["lr", *given]) == 0
     said = capsys.readouterr().out
     assert "body  " in said
     assert "head  " not in said
+    assert not list(tmp_path.glob("*.log"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from waferlab.data.batches import Batches, turned
+from waferlab.data.batches import Batches, at_most, turned
 from waferlab.data.dataset import Wafers
 from waferlab.wafer import dihedral_indices
 
@@ -127,6 +127,11 @@ def test_turned_shows_each_map_in_its_own_view_whatever_its_type() -> None:
     shown = turned(maps, torch.from_numpy(dihedral_indices(3, 5)))
     expected = torch.stack([maps[0], maps[1].flip(0, 1), maps[2].flip(1), maps[3].flip(0)])
     assert torch.equal(shown, expected)
+
+
+@pytest.mark.parametrize(("size", "count"), [((52, 52), 512), ((224, 224), 41), ((4000, 4000), 1)])
+def test_a_network_is_shown_fewer_at_once_where_they_are_large(size: tuple[int, int], count: int) -> None:
+    assert at_most(512, size) == count
 
 
 class TestDieNoise:

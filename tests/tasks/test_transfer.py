@@ -14,11 +14,13 @@ from waferlab.config import TransferConfig
 from waferlab.data.dataset import Dataset
 from waferlab.data.simulator import load
 from waferlab.data.single_label import single_label
+from waferlab.errors import WaferlabError
 from waferlab.experiment.begin import Begun
 from waferlab.experiment.compose import compose_overrides, configuration
-from waferlab.experiment.networks import make_model
+from waferlab.experiment.networks import make_model, transferred
 from waferlab.experiment.transfer import fitting, phases
 from waferlab.models.classifier import Classifier
+from waferlab.models.files import save_model
 from waferlab.models.layer_groups import layer_groups
 from waferlab.tasks.fit import fit
 from waferlab.tasks.losses import CrossEntropy, Focal, class_weights
@@ -88,6 +90,17 @@ class TestPhases:
         assert list(phases(begin(*overrides)[0])) == names
 
 
+class TestWeights:
+    def test_of_another_size_are_told_apart_from_another_network(self, tmp_path: Path) -> None:
+        config = configuration(compose_overrides("train", [*TINY, "backbone.name=test_vit"]))
+        tracker = Tracker(config.tracking, tmp_path)
+        small, large = (single_label(load(maps=60, size=size, normal_share=0.5), "defect") for size in (48, 80))
+        file = save_model(make_model(config.backbone, small, tracker, "backbone", 0), tmp_path / "model.safetensors")
+        backbone = config.backbone.model_copy(update={"weights": str(file)})
+        with pytest.raises(WaferlabError, match=r"made for 48x48, and its weights fit no other size, such as .* 80x80"):
+            transferred(backbone, large, tracker, 0)
+
+
 class TestRates:
     def groups(self, task: Transfer) -> dict[str, float]:
         """The rate of each parameter."""
@@ -112,6 +125,22 @@ class TestRates:
         rates = self.groups(fitting(config, model, begun, config.fit, head_only=False)[0])
         assert set(rates.values()) == {1e-2}
         assert set(rates) == dict(model.net.named_parameters()).keys()
+
+    def test_are_logged_as_that_of_the_head(
+        self, begin: Callable[..., tuple[TransferConfig, Classifier, Begun]], tmp_path: Path
+    ) -> None:
+        class Logged(DummyLogger):
+            rate = 0.0
+
+            def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+                self.rate = metrics.get("train/learning_rate", self.rate)
+
+        given = ["finetuning.lowest_lr=1e-5", "optimizer.lr=1e-2", "schedule=constant", "trainer.max_epochs=1"]
+        config, model, begun = begin(*given)
+        logged = Logged()
+        task, train, val = fitting(config, model, begun, config.fit, head_only=False)
+        fit(task, train, val, config.trainer, tmp_path / "body", "body", logged)
+        assert logged.rate == pytest.approx(1e-2)
 
     def test_biases_and_norms_do_not_decay(
         self, begin: Callable[..., tuple[TransferConfig, Classifier, Begun]]

@@ -12,8 +12,8 @@ from pydantic import Field
 from rich.console import Console
 
 from waferlab.config import FitConfig, TransferConfig
+from waferlab.experiment.begin import Begun
 from waferlab.experiment.compose import checked, command_line
-from waferlab.experiment.networks import Begun
 from waferlab.experiment.transfer import at_rate, fitting, phases, prepare
 from waferlab.models.classifier import Classifier
 from waferlab.schema import Schema

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +10,11 @@ from torch import Tensor
 from waferlab.data.dataset import Wafers
 from waferlab.data.oversampling import Oversampling
 from waferlab.data.rows import Rows
+from waferlab.data.transforms import transformed
 from waferlab.wafer import FAIL, NO_DIE, PASS, dihedral_indices
+
+#: Most places (H x W) that a batch without gradients holds: that many bytes, and the activations that they come to.
+_PLACES: Final = 2**21
 
 
 class Batch(NamedTuple):
@@ -115,6 +119,11 @@ class Batches:
             )
 
 
+def at_most(count: int, size: tuple[int, int]) -> int:
+    """So many maps, or images, of a size (H, W), or fewer where these are large: what a network is shown at once."""
+    return max(min(count, _PLACES // (size[0] * size[1])), 1)
+
+
 def turned(maps: Tensor, view: Tensor) -> Tensor:
     """Each map or image in its own dihedral view.
 
@@ -126,13 +135,6 @@ def turned(maps: Tensor, view: Tensor) -> Tensor:
         return maps.flatten(1).gather(1, view).view_as(maps)
     channels = maps.flatten(1, 2)
     return channels.gather(1, view[..., None].expand_as(channels)).view_as(maps)
-
-
-def transformed(maps: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
-    """Each map (B, H, W), or image (B, H, W, C), transformed by itself, as one of channels (C, H, W)."""
-    channels = maps.unsqueeze(-1) if maps.ndim == 3 else maps
-    made = torch.stack([transform(each) for each in channels.permute(0, 3, 1, 2)]).permute(0, 2, 3, 1)
-    return made.view_as(maps) if maps.ndim == 3 else made
 
 
 def noisy(maps: Tensor, most: float, random: torch.Generator) -> Tensor:

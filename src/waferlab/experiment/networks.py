@@ -152,13 +152,19 @@ def transferred(config: ModelConfig, dataset: Dataset, tracker: Tracker, seed: i
     try:
         missing, unknown = model.net.load_state_dict({k: v for k, v in given.items() if k not in head}, strict=False)
     except RuntimeError as error:
-        raise _other_network(source, config) from error
+        raise _other_network(source, config, model.size) from error
     if set(missing) - head or unknown:
-        raise _other_network(source, config)
+        raise _other_network(source, config, model.size)
     return model
 
 
-def _other_network(source: Classifier, config: ModelConfig) -> WaferlabError:
+def _other_network(source: Classifier, config: ModelConfig, size: tuple[int, int]) -> WaferlabError:
+    if source.size != size and (source.config.target, source.config.arguments) == (config.target, config.arguments):
+        (height, width), (found, across) = source.size, size
+        return WaferlabError(
+            f"backbone.weights={config.weights}: that network was made for {height}x{width}, and its weights fit no "
+            f"other size, such as this data set's {found}x{across}"
+        )
     there, here = (f"{one.target} {one.arguments or ''}".rstrip() for one in (source.config, config))
     return WaferlabError(f"backbone.weights={config.weights}: that model is a {there}, this one a {here}")
 

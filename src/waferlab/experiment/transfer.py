@@ -1,6 +1,5 @@
 """Transfer learning: a pretrained network becomes one that inspects, from few and unbalanced labels."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waferlab.config import FitConfig, TransferConfig
-from waferlab.data.batches import Batches
+from waferlab.data.batches import Batches, at_most
 from waferlab.data.dataset import PARTS, Part, Wafers
 from waferlab.data.oversampling import Oversampling
 from waferlab.data.single_label import NORMAL, defect_scores, single_label
 from waferlab.data.split import hide_labels
+from waferlab.data.transforms import Transform, require_moves
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.begin import Begun, begin, opening
 from waferlab.experiment.inspection import COLUMNS, following, record
@@ -81,6 +81,7 @@ def prepare(config: TransferConfig, command: str) -> tuple[Begun, Classifier]:
     model = transferred(config.backbone, begun.dataset, begun.tracker, config.seed)
     labels = begun.dataset.part("val").labels
     _threshold(config, labels.astype(float), labels, model.normal)  # what can't be chosen where every answer is right
+    _transform(config.transforms, begun.dataset.part("train"))
     return begun, model
 
 
@@ -126,13 +127,13 @@ def phases(config: TransferConfig) -> dict[str, FitConfig]:
     return found | ({"body": fit} if tuning.body else {})
 
 
-def fitting(
 def at_rate(how: FitConfig, rate: float) -> FitConfig:
     """The same with another learning rate."""
     optimizer = Component.model_validate(how.optimizer.model_dump(by_alias=True) | {"lr": rate})
     return how.model_copy(update={"optimizer": optimizer})
 
 
+def fitting(
     config: TransferConfig, model: Classifier, begun: Begun, how: FitConfig, head_only: bool
 ) -> tuple[Transfer, Batches, Batches]:
     """A phase of the training, its batches, and those of validation."""
@@ -148,9 +149,9 @@ def at_rate(how: FitConfig, rate: float) -> FitConfig:
         train, how.trainer.batch_size, labels=_noisy(classes, how.trainer.label_noise, config.seed), shuffle=True,
         augment=how.trainer.augment, die_noise=how.trainer.die_noise, seed=config.seed, device=device,
         oversampling=Oversampling(classes.argmax(1), config.oversampling) if config.oversampling else None,
-        transform=_transform(config.transforms),
+        transform=_transform(config.transforms, train),
     )  # fmt: skip
-    return task, batches, Batches(val, 512, device=device)
+    return task, batches, Batches(val, at_most(512, val.size), device=device)
 
 
 def _decided(config: TransferConfig, model: Classifier, val: Wafers, file: Path, run: Run) -> Path:
@@ -187,9 +188,12 @@ def _threshold(
     return None if np.isnan(found) else found
 
 
-def _transform(transforms: dict[str, Component]) -> Callable[[Tensor], Tensor] | None:
-    made = [transform.build(f"transforms.{name}") for name, transform in transforms.items()]
-    return nn.Sequential(*made) if made else None
+def _transform(transforms: dict[str, Component], wafers: Wafers) -> Transform | None:
+    made = {name: transform.build(f"transforms.{name}") for name, transform in transforms.items()}
+    if not wafers.are_images:
+        for name, transform in made.items():
+            require_moves(transform, f"transforms.{name}", wafers.size)
+    return nn.Sequential(*made.values()) if made else None
 
 
 def _noisy(labels: Tensor, noise: float, seed: int) -> Tensor:

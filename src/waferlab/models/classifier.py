@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waferlab.config import ModelConfig
-from waferlab.data.batches import turned
+from waferlab.data.batches import at_most, turned
 from waferlab.data.single_label import NORMAL
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.decision import Decision
@@ -163,6 +163,7 @@ def view_logits(
     views = torch.from_numpy(dihedral_indices(maps.shape[1], maps.shape[2])[: None if every_view else 1]).to(device)
     logits: list[Tensor] = []
     with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
+        batch_size = at_most(batch_size, (maps.shape[1], maps.shape[2]))
         for start in range(0, len(maps), batch_size):
             part = torch.as_tensor(maps[start : start + batch_size])  # of maps on the disk, no more than this
             shown = [turned(part.to(device), view.expand(len(part), -1)) for view in views]
