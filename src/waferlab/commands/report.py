@@ -50,6 +50,11 @@ EXPLANATION = (
     "AUROC is of wafers; AUROC, AUPR, AUPRO and F1 (at the threshold chosen on validation) are of dies, those that the "
     "mask calls abnormal."
 )
+#: What else there is to know where it was measured how long models took to fit.
+SPEED = (
+    " Fit s: seconds to fit, without its teacher's training. Maps/s: answers a second, on the machine that the runs "
+    "were on, which may have been busy with others."
+)
 #: What else there is to know of `INSPECTED`.
 ONE_CLASS = (
     " Each map has one class: AUROC is of any defect against none, FPR at 99 the share of good maps that are taken for "
@@ -93,6 +98,8 @@ def write_report(study: str, runs: Sequence[StudyRun], folder: Path, teachings: 
     figures = save(_figures(tables, runs, teachings), folder)
     lines = [f"# Results of {markdown.text(study)}", ""]
     explained = EXPLANATION + (ONE_CLASS if any(_metrics(table) == INSPECTED for table in tables.values()) else "")
+    if any("fit_seconds" in row.metrics for table in tables.values() for row in table):
+        explained += SPEED
     lines += [f"Written by `waferlab report study={study}`. {explained}", ""]
     for data, members in by_data(runs).items():
         lines += [*_section(data, members, tables[_named(data)]), ""]
@@ -139,6 +146,8 @@ def _columns(table: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     }
     for key, head in _metrics(table).items():
         made[head] = partial(_percent, key)
+    if any("fit_seconds" in row.metrics for row in table):
+        made |= {"fit s": partial(_number, "fit_seconds"), "maps/s": partial(_number, "maps_per_second")}
     made["parameters"] = lambda row: f"{row.parameters:,}"
     made["bytes"] = lambda row: "" if row.bytes is None else f"{row.bytes:,}"
     if any(row.claim is not None for row in table):
@@ -216,7 +225,7 @@ def _commands(runs: Sequence[StudyRun]) -> list[str]:
 def _printed(title: str, table: Sequence[Row]) -> Table:
     """The table in 80 columns; what doesn't fit stands in the file only."""
     printed = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    left_out = {"parameters"} if _metrics(table) == CLASSIFIED else {"parameters", "bytes", "n"}
+    left_out = {"parameters"} if _metrics(table) == CLASSIFIED else {"parameters", "bytes", "n", "fit s", "maps/s"}
     columns = {head: cell for head, cell in _columns(table).items() if head not in left_out}
     for head in columns:
         printed.add_column(head, justify="right" if head else "left", no_wrap=bool(head))
@@ -227,6 +236,10 @@ def _printed(title: str, table: Sequence[Row]) -> Table:
 
 def _percent(metric: str, row: Row) -> str:
     return _spread(row.metrics.get(metric))
+
+
+def _number(metric: str, row: Row) -> str:
+    return f"{row.metrics[metric].mean:,.0f}" if metric in row.metrics else ""
 
 
 def _spread(share: Spread | None) -> str:

@@ -1,5 +1,7 @@
 """Anomaly detection: a student learns its teacher's feature pyramid on normal wafers."""
 
+import time
+
 import torch
 
 from waferlab.config import AnomalyConfig, DetectorConfig
@@ -11,7 +13,6 @@ from waferlab.experiment.detection import (
     backbone_of,
     following,
     judge,
-    judge_teacher,
     record,
     teacher_of,
     wafers_with_truth,
@@ -43,18 +44,16 @@ def run(config: AnomalyConfig, command: str) -> Outcome:
     val, judged = wafers_with_truth(config, dataset)
     tags = {"network": "detector", "mask": mask}
     with opening(config, begun, command, f"{dataset.name} anomaly", tags) as (opened, folder):
-        teacher = teacher_of(config, begun)
+        teacher = teacher_of(config, begun, opened)
         backbone = backbone_of(config, begun, teacher)
         built = config.detector.model_copy(update={"backbone": backbone.config})
+        started = time.perf_counter()
         detector, fitted = _fit(config, built, backbone, begun, val, Place(opened, folder / "training", "student"))
+        seconds = time.perf_counter() - started
         choose_thresholds(detector, val)
         file = save_detector(detector, built, backbone.classes, folder / MODEL_FILE)
         say("evaluating")
-        evaluations = judge("detector", detector, file, val, judged, config)
-        if teacher is not None:
-            opened.tags(teacher.tags)
-        if teacher is not None and config.test:
-            evaluations.insert(1, judge_teacher(teacher, detector, val, judged, config.task.aupro_limit))
+        evaluations = judge(config, detector, file, seconds, teacher, val, judged)
         figures = record(opened, evaluations, judged, folder / "figures") if config.test else []
         keep_model(opened, detector, file, judged.wafers.maps[:1] if config.test else None, folder)
     modules = own_modules(config.backbone, config.score, config.attention.module)

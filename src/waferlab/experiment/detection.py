@@ -1,6 +1,7 @@
 """What experiments share that find abnormal wafers and dies: their wafers, their teacher, and what a run shows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -54,17 +55,19 @@ def wafers_with_truth(config: DetectionConfig, dataset: Dataset) -> tuple[WithTr
     return val, WithTruth.of(dataset.part("test"), config.task.mask) if config.test else val
 
 
-def teacher_of(config: DetectionConfig, begun: Begun) -> Teacher | None:
+def teacher_of(config: DetectionConfig, begun: Begun, run: Run) -> Teacher | None:
     """The classifier whose features teach, trained in its own domain or named; None for the backbone as it is."""
     if config.teacher.model is not None:
         teacher = finished_teacher(config.teacher.model, begun.tracker)
         _require_one_size(teacher.model.size, begun.dataset)
-        return teacher
-    if config.teacher.training == "none":
+    elif config.teacher.training == "none":
         return None
-    teachers = read_dataset(config.teacher.dataset, "teacher.dataset", config.withhold)
-    _require_one_size(teachers.wafers.size, begun.dataset)
-    return Teachers(config, teachers, begun.tracker).get()
+    else:
+        teachers = read_dataset(config.teacher.dataset, "teacher.dataset", config.withhold)
+        _require_one_size(teachers.wafers.size, begun.dataset)
+        teacher = Teachers(config, teachers, begun.tracker).get()
+    run.tags(teacher.tags)
+    return teacher
 
 
 def backbone_of(config: DetectionConfig, begun: Begun, teacher: Teacher | None) -> Classifier:
@@ -83,15 +86,25 @@ def _require_one_size(size: tuple[int, int], dataset: Dataset) -> None:
 
 
 def judge(
-    name: str, model: AnomalyModel, file: Path, val: WithTruth, judged: WithTruth, config: DetectionConfig
+    config: DetectionConfig,
+    model: AnomalyModel,
+    file: Path,
+    fit_seconds: float,
+    teacher: Teacher | None,
+    val: WithTruth,
+    judged: WithTruth,
 ) -> list[Detected]:
-    """The model's evaluation, and the trivial scores' where the test part is touched."""
+    """The model's evaluation; where the test part is touched, also its teacher's and the trivial scores'."""
     limit = config.task.aupro_limit
-    found = [evaluate_detector(name, model, judged, file.stat().st_size, limit)]
-    return [*found, *evaluate_trivial_scores(val, judged, limit)] if config.test else found
+    found = evaluate_detector("detector", model, judged, file.stat().st_size, limit)
+    found = replace(found, metrics={**found.metrics, "fit_seconds": fit_seconds})
+    if not config.test:
+        return [found]
+    teachers = [] if teacher is None else [_judge_teacher(teacher, model, val, judged, limit)]
+    return [found, *teachers, *evaluate_trivial_scores(val, judged, limit)]
 
 
-def judge_teacher(teacher: Teacher, model: AnomalyModel, val: WithTruth, judged: WithTruth, limit: float) -> Detected:
+def _judge_teacher(teacher: Teacher, model: AnomalyModel, val: WithTruth, judged: WithTruth, limit: float) -> Detected:
     """The teacher as a detector of the defects that it was told of, where the model is."""
     supervised = SupervisedDetector(load_model(teacher.file).to(model.device))
     return evaluate_supervised("teacher", supervised, val, judged, teacher.file.stat().st_size, limit)

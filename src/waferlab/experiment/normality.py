@@ -12,7 +12,6 @@ from waferlab.experiment.detection import (
     backbone_of,
     following,
     judge,
-    judge_teacher,
     record,
     teacher_of,
     wafers_with_truth,
@@ -45,21 +44,17 @@ def run(config: NormalityConfig, command: str) -> Outcome:
     measure = config.normality.target.rpartition(".")[2].lower()
     tags = {"network": measure, "mask": mask}
     with opening(config, begun, command, f"{dataset.name} {measure}", tags) as (opened, folder):
-        teacher = teacher_of(config, begun) if config.uses_features else None
+        teacher = teacher_of(config, begun, opened) if config.uses_features else None
         backbone = backbone_of(config, begun, teacher) if config.uses_features else None
         built = config.model if backbone is None else config.model.model_copy(update={"backbone": backbone.config})
         started = time.perf_counter()
         model = _fit(config, built, backbone, begun, val, Place(opened, folder / "training", measure))
         seconds = time.perf_counter() - started
         validation = choose_thresholds(model, val)
-        opened.metrics({"fit_seconds": seconds} | {f"{BEST}{name}": value for name, value in validation.items()})
+        opened.metrics({f"{BEST}{name}": value for name, value in validation.items()})
         file = save_normality(model, built, backbone.classes if backbone else (), folder / MODEL_FILE)
         say("evaluating")
-        evaluations = judge(measure, model, file, val, judged, config)
-        if teacher is not None:
-            opened.tags(teacher.tags)
-        if teacher is not None and config.test:
-            evaluations.insert(1, judge_teacher(teacher, model, val, judged, config.task.aupro_limit))
+        evaluations = judge(config, model, file, seconds, teacher, val, judged)
         figures = record(opened, evaluations, judged, folder / "figures") if config.test else []
         keep_model(opened, model, file, judged.wafers.maps[:1] if config.test else None, folder)
     modules = own_modules(config.normality, config.score, config.backbone if config.uses_features else None)
