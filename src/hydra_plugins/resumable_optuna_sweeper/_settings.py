@@ -12,9 +12,9 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import Trial
 
+from hydra_plugins.resumable_optuna_sweeper._options import GRID, NO_PRUNER
 from hydra_plugins.resumable_optuna_sweeper._space import listed
 from hydra_plugins.resumable_optuna_sweeper._study import Direction
-from hydra_plugins.resumable_optuna_sweeper.sweeper import GRID, NO_PRUNER
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,9 @@ class Goal:
             values = [float(value) for value in (returned if isinstance(returned, (list, tuple)) else [returned])]
         else:
             found = dict(returned)
-            values = [_number(found, name) for name in (*self.names, *self.constraints)][: len(self.names)]
+            values = [_number(found, name) for name in self.names]
+            for name in self.constraints:
+                _number(found, name)
         if len(values) != len(self.directions):
             raise ValueError(f"{len(values)} values, and there are {len(self.directions)} objectives")
         if not all(map(math.isfinite, values)):

@@ -11,6 +11,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydra_plugins.resumable_optuna_sweeper._options import GRID, NO_PRUNER
+
 
 @dataclass
 class SweeperConfig:
@@ -63,7 +65,6 @@ class SweeperConfig:
     retries: int = 5
 
 
-GRID, NO_PRUNER = "grid", "optuna.pruners.NopPruner"
 SAMPLERS = {
     "tpe": "TPESampler",
     "random": "RandomSampler",

@@ -31,14 +31,7 @@ class Sync:
         sent = {run.info.run_id: self._there(run) for run in unsent}  # all of them first, as they name each other
         for run in unsent:
             here = run.info.run_id
-            try:
-                if run.info.status == RUNNING and run.data.tags.get("role") == SWEEP:
-                    raise OpenElsewhereError(here)
-                with self.store.held(run.data.tags.get(GOES_ON, here)):
-                    self._complete(run, sent)
-                yield here, sent[here]
-            except OpenElsewhereError:
-                yield here, None
+            yield here, sent[here] if self._completed(run, sent) else None
 
     def _there(self, run: MlflowRun) -> str:
         """The server's run that this one becomes, or goes on with."""
@@ -53,6 +46,17 @@ class Sync:
             return str(begun.info.run_id)
         made = self.server.client.create_run(self.server.experiment_id, run.info.start_time, tags, run.info.run_name)
         return str(made.info.run_id)
+
+    def _completed(self, run: MlflowRun, sent: dict[str, str]) -> bool:
+        """Whether the server has all of a run now; not of one that is still open."""
+        if run.info.status == RUNNING and run.data.tags.get("role") == SWEEP:
+            return False
+        try:
+            with self.store.held(run.data.tags.get(GOES_ON, run.info.run_id)):
+                self._complete(run, sent)
+        except OpenElsewhereError:
+            return False
+        return True
 
     def _complete(self, run: MlflowRun, sent: dict[str, str]) -> None:
         here, client = run.info.run_id, self.server.client
