@@ -19,6 +19,7 @@ from waferlab.cli import main
 from waferlab.errors import ConfigError, Interrupted, WaferlabError
 from waferlab.experiment.networks import Place
 from waferlab.models.classifier import Classifier
+from waferlab.tasks.transfer import Transfer
 from waferlab.tracking.run import EXPERIMENT
 from waferlab.tracking.tracker import default_uri
 
@@ -104,6 +105,34 @@ class TestImages:
         assert sum((row["pattern"] == "defect") == row["image"].startswith("defect") for row in labelled) >= 72
         said = {Path(row["image"]).name: float(row["defect"]) for row in labelled}
         assert {row["image"]: float(row["defect"]) for row in rest} == pytest.approx(said, abs=1e-3)
+
+    @pytest.mark.parametrize("faster", ["precision=bf16-mixed", "compile=true"])
+    def test_are_answered_faster_with_the_same_answers(
+        self, faster: str, trained: Any, photos: Path, tmp_path: Path
+    ) -> None:
+        given = ("dataset=images", f"dataset.path={photos}", "dataset.size=24", "dataset.fractions=[0,0,1]")
+        plain, fast = (waferlab.evaluate(f"model={trained.model_file}", *given, *each) for each in ((), (faster,)))
+        assert fast.evaluations[0].metrics["auroc"] == pytest.approx(plain.evaluations[0].metrics["auroc"], abs=0.02)
+
+    def test_go_on_from_the_last_epoch_with_the_same_transforms(
+        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin = Transfer.on_train_epoch_start
+
+        def ends_in_the_last_epoch(task: Transfer) -> None:
+            if task.current_epoch == 2:
+                raise Interrupted(signal.SIGINT)
+            begin(task)
+
+        given = (*from_photos(photos), "trainer.max_epochs=3", "mix=cutmix", "finetuning.head_epochs=1")
+        with monkeypatch.context() as patched:
+            patched.setattr(Transfer, "on_train_epoch_start", ends_in_the_last_epoch)
+            with pytest.raises(Interrupted):
+                waferlab.train(*given, f"store={tmp_path}")
+        (begun,) = MlflowClient(default_uri(tmp_path)).search_runs(["1"], f"tags.role = '{EXPERIMENT}'")
+        resumed = waferlab.train(f"resume={begun.info.run_id}", f"store={tmp_path}")
+        undisturbed = waferlab.train(*given, f"store={tmp_path}")
+        assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()
 
     def test_are_described_by_class_and_part(
         self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 
 import waferlab
 from waferlab.cli import main
@@ -28,6 +30,13 @@ ANOMALY = (
     *("attention=dual", "attention.training=pretrained", "attention.pretrain_epochs=1", "pyramid.levels=[0,1]"),
     *("trainer.batch_size=33", "trainer.max_epochs=2", "trainer.precision=32-true"),
     *("teacher.trainer.max_epochs=1", "teacher.trainer.precision=32-true"),
+)
+
+TRANSFER = (
+    *("task=transfer", "dataset=images", "dataset.size=24", "dataset.fractions=[0.5,0.25,0.25]", "test=false"),
+    *("backbone=timm", "backbone.name=test_resnet", "backbone.encoding=pixels", "transforms=photo", "mix=mixup"),
+    *("oversampling=0.5", "finetuning.head_epochs=1", "trainer.max_epochs=2", "trainer.batch_size=9"),
+    *("trainer.precision=32-true", "operating_point=recall"),
 )
 
 #: A module of somebody's own, whose loss fails in the second process alone.
@@ -88,8 +97,20 @@ def history(store: Path) -> dict[tuple[str, str, int], float]:
     }
 
 
-@pytest.mark.parametrize("overrides", [MIXED_TYPE, ANOMALY], ids=["mixed type", "anomaly"])
-def test_two_processes_come_to_the_metrics_of_one(overrides: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise, brighter where there is a defect."""
+    folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for number in range(60):
+        place = folder / ("defect" if number % 3 == 0 else "good") / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(40, 200 + 20 * (number % 3 == 0), (24, 24, 3), np.uint8)).save(place)
+    return folder
+
+
+@pytest.mark.parametrize("overrides", [MIXED_TYPE, ANOMALY, TRANSFER], ids=["mixed type", "anomaly", "transfer"])
+def test_two_processes_come_to_the_metrics_of_one(overrides: tuple[str, ...], photos: Path, tmp_path: Path) -> None:
+    overrides = (*overrides, f"dataset.path={photos}") if "dataset=images" in overrides else overrides
     one, two = tmp_path / "one", tmp_path / "two"
     process = started(two, *overrides)
     waferlab.train(*overrides, f"store={one}")

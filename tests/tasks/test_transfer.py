@@ -18,7 +18,7 @@ from waferlab.errors import WaferlabError
 from waferlab.experiment.begin import Begun
 from waferlab.experiment.compose import compose_overrides, configuration
 from waferlab.experiment.networks import make_model, transferred
-from waferlab.experiment.transfer import fitting, phases
+from waferlab.experiment.transfer import fitting, phases, prepare
 from waferlab.models.classifier import Classifier
 from waferlab.models.files import save_model
 from waferlab.models.layer_groups import layer_groups
@@ -88,6 +88,39 @@ class TestPhases:
         self, overrides: list[str], names: list[str], begin: Callable[..., tuple[TransferConfig, Classifier, Begun]]
     ) -> None:
         assert list(phases(begin(*overrides)[0])) == names
+
+
+class TestBatches:
+    @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+    def test_are_mixed_in_inputs_and_labels_alike(
+        self,
+        mix: str,
+        begin: Callable[..., tuple[TransferConfig, Classifier, Begun]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        config, model, begun = begin(f"mix={mix}", "mix.alpha=1")
+        task, train, _ = fitting(config, model, begun, config.fit, head_only=False)
+        labels = next(iter(train)).labels
+        assert labels is not None
+        assert task.mix is not None
+        inputs, mixed = task.mix(labels[:, 1, None, None, None].expand(-1, 2, 52, 52).contiguous(), labels)
+        assert inputs.mean((1, 2, 3)) == pytest.approx(mixed[:, 1], abs=1e-5), "as much of a class as is in the picture"
+        assert mixed.sum(1) == pytest.approx(torch.ones(len(mixed)))
+        assert ((mixed > 0) & (mixed < 1)).any()
+        seen: list[Tensor] = []
+        monkeypatch.setattr(task, "loss", lambda logits, targets, weights: seen.append(targets) or logits.sum())
+        task.training_step(next(iter(train)), 0)
+        assert ((seen[0] > 0) & (seen[0] < 1)).any(), "the loss sees what was mixed"
+
+    def test_hold_the_labelled_share_of_the_training_maps(self, tmp_path: Path) -> None:
+        given = ["dataset=half_normal", "dataset.maps=300", "labelled=0.1", f"store={tmp_path}"]
+        config = configuration(compose_overrides("train", [*TINY, *given]))
+        assert isinstance(config, TransferConfig)
+        begun, model = prepare(config, "")
+        _, train, _ = fitting(config, model, begun, config.fit, head_only=False)
+        counts = [len(begun.dataset.part(part)) for part in ("train", "unlabelled")]
+        assert counts[0] / sum(counts) == pytest.approx(0.1, abs=0.03)
+        assert sum(len(batch.maps) for batch in train) == len(begun.dataset.part("train"))
 
 
 class TestWeights:
