@@ -64,10 +64,12 @@ class TransferConfig(ExperimentConfig):
         loss: of the logits.
         oversampling: 0 shows each training map once an epoch, 1 all classes equally often, in between the power of the
             classes' sizes that their shares follow is between 1 and 0.
-        transforms: of training images, in order, each a transform of torchvision's (v2) or of your own.
+        transforms: of training images, in order, each a transform of torchvision's (v2) or of your own; of wafer maps,
+            those that only move dies.
         mix: of training batches, such as mixup, or null.
         operating_point: chooses on validation from which score on a map is a defect.
-        calibrate: divide logits by the temperature of the least log loss on validation.
+        calibrate: divide logits by the temperature of the least log loss on validation, on which no answer is taken to
+            be surer than so many maps allow.
         views: what an answer is made of.
     """
 
