@@ -18,6 +18,7 @@ from waferlab.experiment.compose import compose_overrides, configuration
 from waferlab.tracking.run import EXPERIMENT, SWEEP, TEACHER, flatten
 from waferlab.tracking.sweeps import SweepRun, read_sweeps
 from waferlab.tracking.tracker import Tracker, default_uri
+from waferlab.tracking.trials import close_trials, sweep_run
 
 TINY = ("dataset.maps=300", "teacher.trainer.max_epochs=1", "student=net2", "backbone=compact", "backbone.width=8")
 SEARCH = ("-m", "sweep=optuna", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "hydra.sweeper.seed=0")
@@ -119,13 +120,13 @@ class TestReadBack:
     ) -> SweepRun:
         """A sweep over students, and what its trials came to."""
         tags = {"study": "small", "objective": objectives, "direction": directions, "searched": "student"}
-        parent = tracker.sweep("search", "id", tags)
+        parent = sweep_run(tracker, "search", "id", tags)
         for number, (student, values) in enumerate(trials):
             own = {"role": EXPERIMENT, "sweep.id": "id", "trial": number, "mlflow.parentRunId": parent}
             with tracker.run(f"trial {number}", own | {"command": f"waferlab train student={student}"}):
                 pass
             states = dict.fromkeys(range(len(trials)), "complete")
-            tracker.conclude("id", states, dict(enumerate(values for _, values in trials)))
+            close_trials(tracker, "id", states, dict(enumerate(values for _, values in trials)))
         with tracker.run("search", {}, parent):
             pass
         (found,) = read_sweeps(tracker, "small")
@@ -152,8 +153,8 @@ class TestReadBack:
         assert "- the table is the Pareto front: 2 trials" in text
 
     def test_that_have_a_name_again_are_others(self, tracker: Tracker) -> None:
-        assert tracker.sweep("search", "one", {}) != tracker.sweep("search", "other", {})
-        assert tracker.sweep("search", "one", {}) == tracker.sweep("search", "one", {})
+        assert sweep_run(tracker, "search", "one", {}) != sweep_run(tracker, "search", "other", {})
+        assert sweep_run(tracker, "search", "one", {}) == sweep_run(tracker, "search", "one", {})
 
     def test_know_trials_that_were_sent_after_their_end(self, tracker: Tracker) -> None:
         found = self.log(tracker, "val/macro_f1", "maximize", ("net1", {"val/macro_f1": 0.5}))

@@ -23,6 +23,7 @@ from waferlab.models.classifier import Classifier, predict_logits
 from waferlab.models.detector import Detector, build_detector
 from waferlab.models.files import save_detector, save_model
 from waferlab.tracking.mlflow_model import keep_model
+from waferlab.tracking.registry import register, registered
 from waferlab.tracking.run import MODEL_FILE
 from waferlab.tracking.tracker import Tracker
 
@@ -139,24 +140,24 @@ class TestPyfunc:
         assert [kept.path for kept in tracker.client.list_artifacts(run.id, "model")] == [f"model/{MODEL_FILE}"]
         assert "can't be exported to ONNX: no such operator" in capsys.readouterr().err
         with pytest.raises(WaferlabError, match="kept no MLflow model"):
-            tracker.register(run.id, "wafers", None)
+            register(tracker, run.id, "wafers", None)
 
 
 class TestRegistered:
     def test_versions_count_and_an_alias_moves_to_the_newest(self, tracker: Tracker, kept: str) -> None:
-        assert [tracker.register(kept, "counted", "champion") for _ in range(2)] == [1, 2]
+        assert [register(tracker, kept, "counted", "champion") for _ in range(2)] == [1, 2]
         assert tracker.client.get_model_version_by_alias("counted", "champion").version == 2
-        assert tracker.registered("models:/counted@champion") == tracker.registered("models:/counted/1") == kept
+        assert registered(tracker, "models:/counted@champion") == registered(tracker, "models:/counted/1") == kept
 
     @pytest.mark.parametrize("reference", ["models:/nobody@champion", "models:/nobody/1", "models:/nobody"])
     def test_one_that_is_not_there_is_a_sentence(self, reference: str, tracker: Tracker) -> None:
         with pytest.raises(WaferlabError, match=rf"{reference} is no registered model at sqlite"):
-            tracker.registered(reference)
+            registered(tracker, reference)
 
     def test_is_served_and_answers_a_wafer_map(
         self, tracker: Tracker, kept: str, classifier: Classifier, maps: NDArray[np.uint8]
     ) -> None:
-        tracker.register(kept, "served", "champion")
+        register(tracker, kept, "served", "champion")
         port = free_port()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # it starts uvicorn
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/served@champion"]

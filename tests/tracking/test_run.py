@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from waferlab.config import TrackingConfig
 from waferlab.errors import Interrupted, WaferlabError
+from waferlab.tracking.registry import model_file
 from waferlab.tracking.run import MODEL_FILE, MODEL_FOLDER
 from waferlab.tracking.tracker import Tracker
 
@@ -135,7 +136,7 @@ class TestModelFile:
         file.write_bytes(b"model")
         with tracker.run("test", {}) as run:
             run.file(file, MODEL_FOLDER)
-        kept = tracker.model_file(run.id)
+        kept = model_file(tracker, run.id)
         assert kept.read_bytes() == b"model"
         assert kept.is_relative_to(tracker.store), "no copy is left elsewhere"
 
@@ -154,8 +155,8 @@ class TestModelFile:
         elsewhere = SimpleNamespace(info=SimpleNamespace(artifact_uri=f"s3://bucket/{run.id}"))
         monkeypatch.setattr(tracker.client, "get_run", lambda _: elsewhere)
         monkeypatch.setattr(tracker.client, "download_artifacts", download)
-        assert tracker.model_file(run.id) == tracker.model_file(run.id)
-        assert tracker.model_file(run.id).read_bytes() == b"model"
+        assert model_file(tracker, run.id) == model_file(tracker, run.id)
+        assert model_file(tracker, run.id).read_bytes() == b"model"
         assert fetched == [run.id]
 
     def test_of_a_run_without_one_is_a_sentence(self, tracker: Tracker) -> None:
@@ -163,7 +164,7 @@ class TestModelFile:
             pass
         for unknown in (run.id, "0" * 32):
             with pytest.raises(WaferlabError, match="is unknown, or it kept no model"):
-                tracker.model_file(unknown)
+                model_file(tracker, unknown)
 
 
 def opens_a_run(store: Path, start: Barrier) -> None:

@@ -23,6 +23,7 @@ from waferlab.errors import WaferlabError
 from waferlab.tracking.run import EXPERIMENT, SWEEP, Run
 from waferlab.tracking.sync import Sync
 from waferlab.tracking.tracker import UNSENT, Tracker
+from waferlab.tracking.trials import sweep_run
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ class TestSync:
         return place
 
     def test_keeps_who_belongs_to_whom(self, kept: Tracker, server: str) -> None:
-        sweep = kept.sweep("search", "one", {})
+        sweep = sweep_run(kept, "search", "one", {})
         with kept.run("trial", {"role": EXPERIMENT, "mlflow.parentRunId": sweep, "sweep": "search", "trial": 0}) as run:
             with kept.run("teacher", {}) as teacher:
                 pass
@@ -186,9 +187,9 @@ class TestSync:
 
     def test_finds_a_sweep_that_began_on_the_server(self, kept: Tracker, server: str) -> None:
         there = tracker(server, kept.store)
-        there.sweep("search", "an earlier one", {})
-        began = there.sweep("search", "one", {})
-        with kept.run("trial", {"mlflow.parentRunId": kept.sweep("search", "one", {})}):
+        sweep_run(there, "search", "an earlier one", {})
+        began = sweep_run(there, "search", "one", {})
+        with kept.run("trial", {"mlflow.parentRunId": sweep_run(kept, "search", "one", {})}):
             pass
         list(Sync(kept, there).send())
         (trial,) = there.search("attributes.run_name = 'trial'")
@@ -227,7 +228,7 @@ class TestSync:
         assert (found.info.status, found.data.metrics) == ("FINISHED", {"val/macro_f1": 0.5})
 
     def test_leaves_open_runs_and_sweeps_alone(self, kept: Tracker, server: str) -> None:
-        there, sweep = tracker(server, kept.store), kept.sweep("search", "one", {})
+        there, sweep = tracker(server, kept.store), sweep_run(kept, "search", "one", {})
         with kept.run("open", {}) as is_open:
             with kept.run("ended", {}) as ended:
                 pass

@@ -8,7 +8,8 @@ from pydantic import Field
 from waferlab.config import TrackingConfig
 from waferlab.experiment.compose import checked
 from waferlab.schema import Schema
-from waferlab.tracking.tracker import REGISTERED, Tracker
+from waferlab.tracking.registry import REGISTERED, register
+from waferlab.tracking.tracker import Tracker
 
 
 class RegisterConfig(Schema):
@@ -25,7 +26,7 @@ def run(composed: DictConfig) -> None:
     """Register the model, and print how to use it."""
     config = checked(RegisterConfig, composed)
     tracker = Tracker(config.tracking, config.store)
-    number = tracker.register(config.model, config.name, config.alias)
+    number = register(tracker, config.model, config.name, config.alias)
     reference = f"{REGISTERED}{config.name}" + (f"@{config.alias}" if config.alias else f"/{number}")
     print(f"version {number} of {config.name}: {reference}\n")
     print(f"next     waferlab evaluate model={reference}")

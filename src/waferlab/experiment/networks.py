@@ -28,8 +28,9 @@ from waferlab.tasks.fit import Fitted, device_of, fit
 from waferlab.tasks.mixed_type import MixedType
 from waferlab.tasks.task import Task
 from waferlab.tracking.logger import RunLogger
+from waferlab.tracking.registry import REGISTERED, model_file, registered
 from waferlab.tracking.run import Run
-from waferlab.tracking.tracker import REGISTERED, Tracker
+from waferlab.tracking.tracker import Tracker
 from waferlab.wafer import PIXELS
 
 
@@ -222,9 +223,9 @@ def model_reference(reference: str, tracker: Tracker) -> Path:
     if path.exists():
         return path
     if reference.startswith(REGISTERED):
-        return tracker.model_file(tracker.registered(reference))
+        return model_file(tracker, registered(tracker, reference))
     if len(reference) == 32 and all(letter in "0123456789abcdef" for letter in reference):
-        return tracker.model_file(reference)
+        return model_file(tracker, reference)
     raise WaferlabError(
         f"'{reference}' is neither a file that exists, nor the id of an MLflow run, nor a registered model "
         f"({REGISTERED}NAME@ALIAS)"

@@ -22,6 +22,7 @@ from waferlab.schema import Component, parse
 from waferlab.tracking.sweep_figures import importance, sweep_figures
 from waferlab.tracking.sweeps import BEST, DIRECTION, IMPORTANCE, OBJECTIVE, SEARCHED, TRIALS
 from waferlab.tracking.tracker import Tracker
+from waferlab.tracking.trials import close_trials, sweep_run
 
 #: What a trial may be judged by apart from validation metrics; the less, the better.
 COSTS: Final = ("bytes", "parameters", "seconds_per_map")
@@ -80,7 +81,7 @@ def trial_tags(tracker: Tracker, tags: Mapping[str, object]) -> dict[str, object
     if trial is None:
         return {}
     name, study = trial.study.study_name, study_id(trial.study)
-    parent = tracker.sweep(name, study, tags)
+    parent = sweep_run(tracker, name, study, tags)
     return {"mlflow.parentRunId": parent, "sweep": name, "sweep.id": study, "trial": trial.number}
 
 
@@ -102,7 +103,7 @@ def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]], 
     names = list(judged_by) if isinstance(judged_by, ListConfig) else [judged_by]
     settings = plain(OmegaConf.masked_copy(composed, ["tracking", "store"]))
     tracker = Tracker(parse(TrackingConfig, settings["tracking"]), Path(settings["store"]), spare=True)
-    parent = tracker.sweep(study.study_name, study_id(study), settings["tracking"]["tags"])
+    parent = sweep_run(tracker, study.study_name, study_id(study), settings["tracking"]["tags"])
     trials = study.trials
     with (
         tempfile.TemporaryDirectory() as to,
@@ -110,7 +111,7 @@ def conclude(study: Study, composed: DictConfig, best: Sequence[Sequence[str]], 
         tracker.run(study.study_name, {}, parent) as run,
     ):
         states = {trial.number: became(trial) for trial in trials}
-        tracker.conclude(study_id(study), states, {trial.number: _named(names, trial) for trial in trials})
+        close_trials(tracker, study_id(study), states, {trial.number: _named(names, trial) for trial in trials})
         tracker.untag(parent, BEST)
         run.metrics({f"{TRIALS}{state}": count for state, count in Counter(states.values()).items()})
         searched = sorted({key for trial in trials for key in trial.params})

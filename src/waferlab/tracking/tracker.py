@@ -1,18 +1,15 @@
 """The place where runs are kept: opened under a lock, each run closed with the right status."""
 
-import json
 import logging
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
@@ -28,12 +25,6 @@ from waferlab.tracking.run import (
     CONFIG_FILE,
     EXPERIMENT,
     FIGURES,
-    MODEL_FILE,
-    MODEL_FOLDER,
-    SWEEP,
-    SWEEP_ID,
-    TRIAL_STATE,
-    TRIAL_VALUES,
     PatientRun,
     Run,
     reason,
@@ -41,8 +32,6 @@ from waferlab.tracking.run import (
 
 #: Tags of a run that was kept in the store instead of a server's: which server, and which of its runs it goes on with.
 UNSENT, GOES_ON = "unsent", "unsent.run"
-#: What references to registered models begin with.
-REGISTERED = "models:/"
 #: How long a server may take for an answer, in seconds, and how often it is asked again; MLflow would wait for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
@@ -71,7 +60,7 @@ class Tracker:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises
         for key, value in {**_PATIENCE, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}.items():
             os.environ.setdefault(key, value)
-        with self._answering():
+        with self.answering():
             self._open(config.uri)
 
     def _open(self, uri: str | None) -> None:
@@ -109,7 +98,7 @@ class Tracker:
             WaferlabError: MLflow refuses or has gone.
         """
         status = RunStatus.FAILED
-        with self._answering():
+        with self.answering():
             run_id = resume or self._begun(name)
             with self.held(run_id):
                 run = self._writer(run_id)
@@ -165,41 +154,6 @@ class Tracker:
         """The values of a run's metric by step."""
         return {value.step: value.value for value in self.client.get_metric_history(run_id, metric)}
 
-    def sweep(self, name: str, study: str, tags: Mapping[str, object]) -> str:
-        """The run of a sweep, above those of its trials; made by whoever comes first, with these tags.
-
-        Args:
-            study: an id, since a name may come back for another study.
-        """
-        own = {"role": SWEEP, "sweep": name, SWEEP_ID: study}
-        with FileLock(self.store / "mlflow.lock"), self._answering():
-            for run in self.search(f"tags.role = '{SWEEP}' and tags.`{SWEEP_ID}` = '{study}'"):
-                return str(run.info.run_id)
-            texts = {key: str(value) for key, value in {**self.tags, **tags, **own}.items()}
-            return str(self.client.create_run(self.experiment_id, run_name=name, tags=texts).info.run_id)
-
-    def conclude(self, study: str, states: Mapping[int, str], values: Mapping[int, Mapping[str, float]]) -> None:
-        """Tag the runs of a sweep's trials with what became of them; those that a crash left open are closed.
-
-        Args:
-            study: its id.
-            states, values: of each trial, the latter by the objectives' names.
-        """
-        for run in list(self.search(f"tags.`{SWEEP_ID}` = '{study}' and tags.role != '{SWEEP}'")):
-            here = run.info.run_id
-            if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
-                with suppress(OpenElsewhereError), self.held(here):
-                    self.client.set_terminated(here, RunStatus.to_string(RunStatus.KILLED), self._last_sign(run))
-            if run.data.tags["role"] == EXPERIMENT:
-                trial = int(run.data.tags["trial"])
-                self.client.set_tag(here, TRIAL_STATE, states.get(trial, "unknown"))
-                self.client.set_tag(here, TRIAL_VALUES, json.dumps(values.get(trial, {})))
-
-    def _last_sign(self, run: MlflowRun) -> int:
-        """When a run last logged a metric, in milliseconds."""
-        logged = (self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
-        return max((value.timestamp for values in logged for value in values), default=run.info.start_time)
-
     def untag(self, run_id: str, prefix: str) -> None:
         """Take the tags away that begin like this."""
         for tag in [tag for tag in self.client.get_run(run_id).data.tags if tag.startswith(prefix)]:
@@ -237,7 +191,7 @@ class Tracker:
             print(f"waferlab: run {run.id} can't be marked {name} in MLflow: {reason(error)}", file=sys.stderr)
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def answering(self) -> Iterator[None]:
         """MLflow's faults, in words for people."""
         try:
             yield
@@ -250,62 +204,6 @@ class Tracker:
             return self.client.get_run(run_id)
         except MlflowException:
             return None
-
-    def model_file(self, run_id: str) -> Path:
-        """The model file of a run; fetched into the store, once, if it lies elsewhere.
-
-        Raises:
-            WaferlabError: there is no such run, or it kept no model.
-        """
-        try:
-            place = urlparse(self.client.get_run(run_id).info.artifact_uri)
-            if place.scheme == "file":
-                kept = Path(url2pathname(place.path)) / MODEL_FOLDER / MODEL_FILE
-                if not kept.is_file():
-                    raise FileNotFoundError(str(kept))
-                return kept
-            fetched = self.store / "fetched" / run_id / MODEL_FOLDER / MODEL_FILE
-            if not fetched.exists():
-                with tempfile.TemporaryDirectory(dir=self.store) as folder:
-                    whole = self.client.download_artifacts(run_id, f"{MODEL_FOLDER}/{MODEL_FILE}", folder)
-                    fetched.parent.mkdir(parents=True, exist_ok=True)
-                    Path(whole).replace(fetched)
-            return fetched
-        except (MlflowException, OSError) as error:
-            raise WaferlabError(f"run {run_id} at {self.uri} is unknown, or it kept no model ({error})") from error
-
-    def register(self, run_id: str, name: str, alias: str | None) -> int:
-        """Make the model of a run the next version of a registered model, and let an alias mean it; its number.
-
-        Raises:
-            WaferlabError: there is no such run, it kept no MLflow model, or MLflow refuses the name.
-        """
-        with self._answering():
-            kept = {file.path for file in self.client.list_artifacts(run_id, MODEL_FOLDER)}
-            if f"{MODEL_FOLDER}/MLmodel" not in kept:
-                raise WaferlabError(f"run {run_id} kept no MLflow model; experiments that measure on the test part do")
-            with suppress(MlflowException):  # it is there already
-                self.client.create_registered_model(name)
-            source = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
-            made = self.client.create_model_version(name, source, run_id)
-            if alias is not None:
-                self.client.set_registered_model_alias(name, alias, str(made.version))
-        return int(made.version)
-
-    def registered(self, reference: str) -> str:
-        """The run of a registered model's version, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
-
-        Raises:
-            WaferlabError: there is none.
-        """
-        name, at, alias = reference.removeprefix(REGISTERED).partition("@")
-        try:
-            if at:
-                return str(self.client.get_model_version_by_alias(name, alias).run_id)
-            name, _, number = name.partition("/")
-            return str(self.client.get_model_version(name, number).run_id)
-        except MlflowException as error:
-            raise WaferlabError(f"{reference} is no registered model at {self.uri}: {reason(error)}") from error
 
     def interrupted_config(self, run_id: str) -> str:
         """The stored configuration, as JSON, of a run that can be resumed.
