@@ -1,5 +1,6 @@
 """From what Hydra composed, or from overrides given in Python, to a checked configuration."""
 
+import inspect
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -106,7 +107,8 @@ def _idle_beside(measure: Any) -> tuple[str, str]:
 
 def _note_idle(config: ExperimentConfig, overrides: Sequence[str]) -> None:
     if isinstance(config, NormalityConfig):
-        note_without_effect(overrides, *_idle_beside(config.normality.resolve()))
+        if inspect.isclass(measure := config.normality.resolve()):  # what is none is refused later
+            note_without_effect(overrides, *_idle_beside(measure))
         return
     loss: Any = config.criterion[1].resolve() if config.criterion else None
     if isinstance(config, AnomalyConfig):

@@ -93,6 +93,5 @@ def _fit(
         say("fitting")
         learnt = train if model.measure.is_supervised else normal
         model.gather(learnt.maps, learnt.is_abnormal, config.seed)
-    if not model.measure.is_supervised:  # which has learnt by heart that these are normal
-        model.calibrate(normal.maps)
+    model.calibrate(normal.maps)
     return model

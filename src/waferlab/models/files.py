@@ -22,7 +22,7 @@ from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.classifier import Classifier
 from waferlab.models.decision import Decision
 from waferlab.models.detector import Detector, build_detector
-from waferlab.models.normality import Measure, Normality, build_normality
+from waferlab.models.normality import Boosting, Measure, Normality, build_normality
 from waferlab.models.scoring import Scoring
 from waferlab.models.trust import require_trust
 from waferlab.whole_file import write_whole
@@ -136,7 +136,11 @@ def _normality(path: Path, facts: dict[str, Any], weights: Tensor) -> Normality:
     require_trust(path, config.score, Scoring)
     if config.backbone is not None:
         require_trust(path, config.backbone, nn.Module)
-    return _rebuilt(path, facts, weights, lambda: build_normality(config, classes, size), lambda model: model)
+    model = _rebuilt(path, facts, weights, lambda: build_normality(config, classes, size), lambda model: model)
+    if isinstance(model.measure, Boosting):
+        with _fitting(path):
+            model.measure.require_whole()
+    return model
 
 
 def _rebuilt(

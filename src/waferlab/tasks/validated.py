@@ -69,5 +69,6 @@ class DetectionTask(Task):
         die_maps, scores = reference(levels, maps)
         found = anomaly_metrics(scores.numpy(), None if die_maps is None else die_maps.numpy(), truth, AUPRO_LIMIT)
         if self.select in found.undefined:
-            raise WaferlabError(f"task.select={self.select} is undefined: no die of validation is known as abnormal")
+            why = "no die of validation is known as abnormal" if die_maps is not None else "there are no die maps"
+            raise WaferlabError(f"task.select={self.select} is undefined: {why}")
         self.log_dict({f"val/{name}": value for name, value in found.values.items()})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from waferlab.errors import ConfigError, WaferlabError
 from waferlab.models.normality.measure import Gathering
 from waferlab.wafer import FAIL, NO_DIE
 
@@ -46,18 +47,19 @@ class Boosting(Gathering):
         rate: float = 0.1,
     ) -> None:
         super().__init__()
-        if not 1 <= 2**scale <= min(size) or angles < 1 or rounds < 1 or leaves < 2 or rate <= 0:
+        if not 1 <= scale < min(size).bit_length() or angles < 1 or rounds < 1 or leaves < 2 or rate <= 0:
             raise ValueError(
                 f"scale={scale}, angles={angles}, rounds={rounds}, leaves={leaves}, rate={rate}: 2^scale at most the "
-                f"maps' side, leaves at least 2, the others above 0"
+                f"maps' side, leaves at least 2, all above 0"
             )
         self.size, self.scale, self.angles = size, scale, angles
         self.rounds, self.leaves, self.rate = rounds, leaves, rate
         nodes = 2 * leaves - 1
-        self.register_buffer("feature", torch.zeros(rounds, nodes))  # float, as all weights of a file are
-        self.register_buffer("border", torch.full((rounds, nodes), torch.inf))
-        self.register_buffer("following", torch.arange(nodes).float().expand(2, rounds, nodes).clone())
-        self.register_buffer("values", torch.zeros(rounds, nodes))
+        self.register_buffer("feature", torch.empty(rounds, nodes))  # float, as all weights of a file are
+        self.register_buffer("border", torch.empty(rounds, nodes))
+        self.register_buffer("following", torch.empty(2, rounds, nodes))
+        self.register_buffer("values", torch.empty(rounds, nodes))
+        self._clear()
         self._filters: list[Any] = []  # in a list, they are none of the weights
 
     @property
@@ -79,6 +81,9 @@ class Boosting(Gathering):
 
         features, is_abnormal = (np.concatenate(each) for each in zip(*self.taken, strict=True))
         self.taken.clear()
+        if is_abnormal.all() or not is_abnormal.any():
+            raise WaferlabError("boosted trees learn from normal and abnormal wafers, and these are of one kind only")
+        self._clear()
         grown = LGBMClassifier(
             n_estimators=self.rounds, num_leaves=self.leaves, learning_rate=self.rate, class_weight="balanced",
             random_state=self.seed, deterministic=True, force_row_wise=True, n_jobs=1, verbose=-1,
@@ -89,6 +94,17 @@ class Boosting(Gathering):
     def forward(self, maps: Tensor) -> Tensor:
         """-log of the probability of no defect (B,), of maps (B, H, W) uint8."""
         return softplus(self.grown(self.features(maps)))
+
+    def require_whole(self) -> None:
+        """Refuse trees that ask for features, or go on to nodes, that there are not.
+
+        Raises:
+            ConfigError: there are such trees.
+        """
+        orders = 1 + self.scale * self.angles + self.angles**2 * self.scale * (self.scale - 1) // 2
+        for numbers, count in ((self.feature, 2 * orders + 2), (self.following, self.feature.shape[1])):
+            if not ((numbers >= 0) & (numbers < count) & (numbers == numbers.floor())).all():
+                raise ConfigError("its trees have numbers that none can have")
 
     @torch.no_grad()
     def features(self, maps: Tensor) -> Tensor:
@@ -114,12 +130,21 @@ class Boosting(Gathering):
         return values[node].sum(1)
 
     def _scatter(self, maps: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            raise RuntimeError("a scattering transform has no ONNX form")  # torch would try for a minute
         if not self._filters:
             from kymatio.scattering2d.frontend.torch_frontend import ScatteringTorch2D as Scattering  # noqa: PLC0415
 
             self._filters.append(Scattering(J=self.scale, shape=self.size, L=self.angles))
         found: Tensor = self._filters[0].to(maps.device)(maps.contiguous())
         return found
+
+    def _clear(self) -> None:
+        """Trees that say nothing: each a leaf."""
+        self.feature.zero_()
+        self.border.fill_(torch.inf)
+        self.following.copy_(torch.arange(self.following.shape[2]).expand_as(self.following))
+        self.values.zero_()
 
     def _take(self, row: int, tree: Mapping[str, Any]) -> None:
         """A tree as rows of tensors: a leaf is followed by itself."""
@@ -140,4 +165,4 @@ class Boosting(Gathering):
 def _below(border: float) -> float:
     """The greatest float32 that isn't above a border: features, float32 too, stand on the same side of both."""
     near = np.float32(border)
-    return float(near if near <= border else np.nextafter(near, np.float32(-np.inf)))
+    return float(near if float(near) <= border else np.nextafter(near, np.float32(-np.inf)))  # compared in float64

@@ -10,6 +10,8 @@ from waferlab.models.normality.measure import Density
 
 #: Of the mean variance: no direction is taken for one in which normal wafers vary less.
 _LEAST_VARIANCE: Final = 1e-6
+#: The same where they don't vary at all.
+_LEAST: Final = 1e-12
 
 
 class Moments:
@@ -73,11 +75,10 @@ class Gaussian(Density):
         found = self.moments
         share = oas(found.covariance, found.count) if self.shrinkage == "oas" else float(self.shrinkage)
         scale = found.covariance.diagonal().mean()
-        floor = max(float(scale) * _LEAST_VARIANCE, torch.finfo(torch.float64).tiny)
-        shrunk = (1 - share) * found.covariance + (share * scale + floor) * torch.eye(len(found.mean))
-        factor = torch.linalg.cholesky(shrunk)
+        floor, unit = max(float(scale) * _LEAST_VARIANCE, _LEAST), torch.eye(len(found.mean), dtype=torch.float64)
+        factor = torch.linalg.cholesky((1 - share) * found.covariance + (share * scale + floor) * unit)
         self.mean.copy_(found.mean)
-        self.whitening.copy_(torch.linalg.solve_triangular(factor, torch.eye(len(factor)).double(), upper=False))
+        self.whitening.copy_(torch.linalg.solve_triangular(factor, unit, upper=False))
 
     def distances(self, vectors: Tensor) -> Tensor:
         """(N,) of vectors (N, D)."""

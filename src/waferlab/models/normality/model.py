@@ -43,6 +43,11 @@ class Normality(AnomalyModel):
         """The distance (B, h, w), or (B,), of maps (B, H, W) uint8, as the one level of a `Reference`."""
         return [self.measure(maps)]
 
+    def calibrate(self, maps: NDArray[np.uint8]) -> None:
+        """Learn from normal wafers (N, H, W) uint8 what distance is usual; of a supervised measure it says nothing."""
+        if not self.measure.is_supervised:
+            super().calibrate(maps)
+
     @torch.inference_mode()
     def gather(self, maps: NDArray[np.uint8], is_abnormal: NDArray[np.bool_], seed: int) -> None:
         """Have the measure learn from maps (N, H, W) uint8 in one pass; unless it is supervised, all are normal."""

@@ -44,7 +44,8 @@ class Neighbours(Density):
 
     def distances(self, vectors: Tensor) -> Tensor:
         """(N,) of vectors (N, D)."""
-        return torch.cdist(vectors, self.kept).topk(self.nearest, 1, largest=False).values.mean(1)
+        middle = self.kept.mean(0)  # far from 0, squares would cancel
+        return torch.cdist(vectors - middle, self.kept - middle).topk(self.nearest, 1, largest=False).values.mean(1)
 
 
 def coreset(vectors: Tensor, count: int, random: torch.Generator) -> Tensor:
@@ -55,6 +56,7 @@ def coreset(vectors: Tensor, count: int, random: torch.Generator) -> Tensor:
     """
     first = int(torch.randint(len(vectors), (), generator=random))
     chosen, apart = [first], torch.full((len(vectors),), torch.inf)
+    vectors = vectors - vectors.mean(0)  # far from 0, squares would cancel
     squares = vectors.square().sum(1)
     while len(chosen) < count:
         last = vectors[chosen[-1]]
