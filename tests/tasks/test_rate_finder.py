@@ -75,13 +75,20 @@ def test_is_the_one_that_is_known(noise: float, tested: Callable[..., RateTest])
 def test_leaves_the_weights_as_they_were(tested: Callable[..., RateTest]) -> None:
     task = Descent()
     tested(task)
-    assert float(task.place) == 1
+    assert task.place.item() == 1
 
 
 def test_survives_a_loss_that_is_no_longer_finite(tested: Callable[..., RateTest]) -> None:
     found = tested(Descent(worst=1.5), highest=100.0)
     assert 30 < len(found.losses) == len(found.rates) < 100
     assert found.suggested is not None
+
+
+def test_is_known_however_far_the_loss_blows_up_at_the_end() -> None:
+    exact = parabola(RATES)
+    assert exact[-1] > 100 * exact[0]
+    known = RATES[np.argmax(exact[:90] - exact[1:91])]
+    assert RateTest.of(RATES, exact).suggested == pytest.approx(known, rel=0.5)
 
 
 def test_ends_where_the_loss_blows_up(tested: Callable[..., RateTest]) -> None:

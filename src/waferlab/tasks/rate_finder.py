@@ -33,7 +33,8 @@ class RateTest:
 
     Attributes:
         rates: of each step, growing by the same factor.
-        losses: before each step, smoothed; they end where the loss is four times the lowest one, or no longer finite.
+        losses: before each step, cut at the highest one before the lowest, and smoothed; they end where the loss is
+            four times the lowest one, or no longer finite.
         suggested: where the loss falls fastest, or None where it doesn't fall.
     """
 
@@ -44,8 +45,11 @@ class RateTest:
     @classmethod
     def of(cls, rates: Sequence[float], losses: Sequence[float]) -> "RateTest":
         """What rates came to whose steps (S) followed these losses (S), of one batch each."""
-        smooth = gaussian_filter1d(losses, _WIDTH * len(losses), mode="nearest") if len(losses) else np.zeros(0)
-        return cls(list(rates), smooth.tolist(), steepest(rates, losses, smooth.tolist()))
+        if not len(losses):
+            return cls([], [], None)
+        seen = np.minimum(losses, np.max(losses[: int(np.argmin(losses)) + 1]))  # how far it blows up says nothing
+        smooth = gaussian_filter1d(seen, _WIDTH * len(seen), mode="nearest")
+        return cls(list(rates), smooth.tolist(), steepest(rates, seen.tolist(), smooth.tolist()))
 
 
 class _Growing(Callback):
