@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 
-from waferlab.data.dataset import Dataset
+from waferlab.data.dataset import Dataset, Part
 from waferlab.data.single_label import DEFECT, NORMAL, single_label
 from waferlab.errors import ConfigError
 from waferlab.experiment import classification, detection, inspection
@@ -19,6 +19,7 @@ from waferlab.experiment.outcome import Outcome, print_outcome
 from waferlab.experiment.teachers import dataset_tags
 from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
+from waferlab.models.normality import Normality
 from waferlab.models.supervised import SupervisedDetector
 from waferlab.schema import Component
 from waferlab.tasks.classification import evaluate_baselines, evaluate_model
@@ -46,7 +47,7 @@ class EvaluateConfig(TrainedModel):
         mask: for detectors: which dies of an abnormal wafer are abnormal.
         aupro_limit: false positive rate up to which the per-region overlap is integrated.
         dataset: whose test part it is evaluated on.
-        score: another score for a detector, calibrated on the normal wafers of the training part, or None for its own.
+        score: another score for a detector, calibrated on normal wafers as in its training, or None for its own.
     """
 
     average_views: bool
@@ -155,9 +156,10 @@ def _detect(
         found = evaluate_supervised("model", SupervisedDetector(model), val, test, file_bytes, limit)
     else:
         if config.score is not None:
-            dataset.require("train", "val")
+            part: Part = "val" if isinstance(model, Normality) else "train"  # as in its training
+            dataset.require(part, "val")
             model.use(config.score.build("score"))
-            model.calibrate(dataset.part("train").normal().maps)
+            model.calibrate(dataset.part(part).normal().maps)
         if len(val.wafers):
             choose_thresholds(model, val)
         found = evaluate_detector("model", model, test, file_bytes, limit)

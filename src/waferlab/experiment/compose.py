@@ -96,12 +96,12 @@ def note_without_effect(overrides: Sequence[str], keys: str, why: str) -> None:
 
 def _idle_beside(measure: Any) -> tuple[str, str]:
     """The keys that a measure of normality leaves idle, and why."""
-    of_training = "trainer|optimizer|schedule|task.select"
+    of_training = r"trainer|optimizer|schedule|task\.select"
     if issubclass(measure, Density):
-        return of_training, f"{measure.__name__} learns in one pass"
-    idle = r"features|backbone|teacher"
+        return rf"{of_training}|teacher\.average_views", f"{measure.__name__} learns in one pass, by features alone"
+    idle = r"features|backbone|teacher|trainer\.label_noise"
     if issubclass(measure, Drawing):
-        return idle, f"{measure.__name__} sees the maps themselves"
+        return idle, f"{measure.__name__} sees the maps alone"
     return f"{idle}|{of_training}", f"{measure.__name__} learns from the maps in one pass"
 
 
@@ -109,6 +109,8 @@ def _note_idle(config: ExperimentConfig, overrides: Sequence[str]) -> None:
     if isinstance(config, NormalityConfig):
         if inspect.isclass(measure := config.normality.resolve()):  # what is none is refused later
             note_without_effect(overrides, *_idle_beside(measure))
+        if config.uses_features and (config.teacher.model or config.teacher.training == "none"):
+            note_without_effect(overrides, r"teacher\.(dataset|optimizer|schedule|trainer)", "no teacher is trained")
         return
     loss: Any = config.criterion[1].resolve() if config.criterion else None
     if isinstance(config, AnomalyConfig):

@@ -93,5 +93,5 @@ def _fit(
         say("fitting")
         learnt = train if model.measure.is_supervised else normal
         model.gather(learnt.maps, learnt.is_abnormal, config.seed)
-    model.calibrate(normal.maps)
+    model.calibrate(val.wafers.normal().maps)  # to those that it has learnt from, it is nearer than to others
     return model

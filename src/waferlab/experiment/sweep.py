@@ -1,5 +1,6 @@
 """What an experiment is to the sweep that it may be a trial of."""
 
+import inspect
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,8 @@ def objectives(composed: DictConfig) -> list[str]:
 def _knows_dies(composed: DictConfig) -> bool:
     """Whether a model of normality has die maps."""
     measure: Any = Component.model_validate(dict(composed.normality)).resolve()
+    if not inspect.isclass(measure):  # it is refused later
+        return True
     if issubclass(measure, Density):
         return bool(composed.features.of == "place")
     return not issubclass(measure, Boosting) and composed.normality.get("score") != "discriminator"

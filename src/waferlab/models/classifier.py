@@ -53,7 +53,7 @@ class Classifier(nn.Module):
             found = [values.index_select(0, each.flatten().int()).view(each.shape) for values, each in channels]
             pixels = torch.stack(found, -1)
         else:
-            pixels = self.table.index_select(0, maps.flatten().int()).view(*maps.shape, -1)
+            pixels = self.table.index_select(0, maps.flatten().int()).view(*maps.shape, self.table.shape[1])
         return pixels.permute(0, 3, 1, 2)
 
     def predict(self, maps: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -31,6 +31,8 @@ class Drawing(Measure, ABC):
         super().__init__()
         if latent < 1 or width < 1:
             raise ValueError(f"latent={latent}, width={width}: at least 1 each")
+        if min(size) <= 2**_STAGES:
+            raise ValueError(f"maps of {size[0]}x{size[1]} dies are too small to be drawn; give more than {2**_STAGES}")
         self.latent = latent
         self.decoder = Decoder(size, latent, width)
 
