@@ -89,6 +89,18 @@ class TestImages:
         assert (served["bits"] == bits).all()
         assert np.allclose(served["probabilities"], probabilities, atol=1e-5)
 
+    def test_another_line_is_drawn_without_another_training(self, trained: Any, photos: Path) -> None:
+        given = [f"model={trained.model_file}", "dataset=images", f"dataset.path={photos}", "dataset.size=24"]
+        costs = ["operating_point=cost", "operating_point.missed={}", "operating_point.false_alarm={}"]
+        careful, calm = (
+            waferlab.evaluate(*given, *(text.format(cost) for text, cost in zip(costs, ("", *each), strict=True)))
+            for each in ((1e6, 1), (1, 1e6))
+        )
+        found = [outcome.evaluations[0].metrics for outcome in (careful, calm)]
+        assert found[0]["defect/recall"] >= found[1]["defect/recall"]
+        assert found[0]["defect/false_positive_rate"] >= found[1]["defect/false_positive_rate"]
+        assert found[0]["auroc"] == found[1]["auroc"]
+
     def test_are_evaluated_by_another_folder(self, trained: Any, photos: Path) -> None:
         given = ["dataset=images", f"dataset.path={photos}", "dataset.size=24", "dataset.fractions=[0,0,1]"]
         found = waferlab.evaluate(f"model={trained.model_file}", *given)

@@ -2,8 +2,10 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeGuard
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -15,7 +17,7 @@ from waferlab.errors import ConfigError
 from waferlab.experiment import classification, detection, inspection
 from waferlab.experiment.compose import checked, command_line, compose_overrides, note_without_effect
 from waferlab.experiment.networks import TrainedModel, require_match
-from waferlab.experiment.outcome import Outcome, print_outcome
+from waferlab.experiment.outcome import Next, Outcome, print_outcome
 from waferlab.experiment.teachers import dataset_tags
 from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
@@ -24,7 +26,6 @@ from waferlab.models.supervised import SupervisedDetector
 from waferlab.schema import Component
 from waferlab.tasks.classification import evaluate_baselines, evaluate_model
 from waferlab.tasks.detection import (
-    Detected,
     WithTruth,
     choose_thresholds,
     evaluate_detector,
@@ -34,7 +35,7 @@ from waferlab.tasks.detection import (
 from waferlab.tasks.evaluation import Evaluation
 from waferlab.tasks.inspection import evaluate_baselines as evaluate_inspection_baselines
 from waferlab.tasks.inspection import evaluate_inspector
-from waferlab.tracking.run import EVALUATION
+from waferlab.tracking.run import EVALUATION, Run
 from waferlab.tracking.tracker import Tracker
 
 
@@ -47,6 +48,8 @@ class EvaluateConfig(TrainedModel):
         mask: for detectors: which dies of an abnormal wafer are abnormal.
         aupro_limit: false positive rate up to which the per-region overlap is integrated.
         dataset: whose test part it is evaluated on.
+        operating_point: another rule for the line of a model that names one class, applied to the validation part, or
+            None for its own.
         score: another score for a detector, calibrated on normal wafers as in its training, or None for its own.
     """
 
@@ -55,6 +58,7 @@ class EvaluateConfig(TrainedModel):
     mask: Literal["exact", "fail", "pattern"]
     aupro_limit: float = Field(gt=0, le=1)
     dataset: Component
+    operating_point: Component | None = None
     score: Component | None = None
 
 
@@ -78,79 +82,113 @@ def load_overrides(model: str, overrides: Sequence[str]) -> Classifier | Anomaly
     return config.read(Tracker(config.tracking, config.store))[1]
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What an evaluation shows: the parts of an `Outcome` that models of each kind have their own of."""
+
+    columns: Mapping[str, str]
+    following: Next
+    evaluations: Sequence[Evaluation]
+    figures: list[Path]
+
+
 def evaluate(config: EvaluateConfig, command: str) -> Outcome:
     """Evaluate one model; the command that asked for it is kept with its run.
 
     Raises:
         ConfigError: the configuration doesn't fit the data source it names, or a module can't be imported.
-        WaferlabError: the model can't be read or isn't for this data.
+        WaferlabError: the model can't be read or isn't for this data, or no threshold does what is wanted.
     """
-    config.dataset.checked("dataset")
-    if config.score is not None:
-        config.score.checked("score")
+    parts = {"dataset": config.dataset, "score": config.score, "operating_point": config.operating_point}
+    for path, part in parts.items():
+        if part is not None:
+            part.checked(path)
     tracker = Tracker(config.tracking, config.store, spare=True)
     file, model = config.read(tracker)
     dataset: Dataset = config.dataset.build("dataset")
-    inspector = model if isinstance(model, Classifier) and model.decision is not None else None
-    if inspector is not None:
-        dataset = single_label(dataset, "defect" if inspector.classes == (NORMAL, DEFECT) else "class")
+    if _names_one_class(model):
+        dataset = single_label(dataset, "defect" if model.classes == (NORMAL, DEFECT) else "class")
     dataset.require("test")
     require_match(model, dataset, f"model={config.model}")
-    if config.score is not None and not isinstance(model, AnomalyModel):
-        raise ConfigError("score: only detectors have one; a classifier's score is how sure it is of any defect")
-    classify = isinstance(model, Classifier) and not config.detect
-    overrides = shlex.split(command)[2:]
-    if inspector is not None:
-        idle = "mask|aupro_limit|detect|average_views"
-        note_without_effect(overrides, idle, "this model names one class, by its own views and threshold")
-    elif classify:
-        note_without_effect(overrides, "mask|aupro_limit", "this model is a classifier; detect=true has it detect")
-    else:
-        note_without_effect(overrides, "average_views", "a detector sees each map as it is")
-        if isinstance(model, Classifier):
-            note_without_effect(overrides, "precision|compile", "a classifier that detects answers in fp32")
-    if isinstance(model, AnomalyModel):
-        note_without_effect(overrides, "detect", "this model is a detector")
+    judge = _judge(config, model)
+    _note_idle(config, model, shlex.split(command)[2:])
     _warn_of_seen_maps(dataset, config.model, tracker)
     tags = {"role": EVALUATION, "model": config.model, "command": command, **dataset_tags(dataset)}
     with tracker.run(f"evaluate {dataset.name}", {**tags, **config.tracking.tags}) as opened:
         opened.parameters(config.model_dump(mode="json", by_alias=True))
-        folder, size = config.store / "runs" / opened.id / "figures", file.stat().st_size
-        evaluations: Sequence[Evaluation]
-        if inspector is not None:
-            columns, following = inspection.COLUMNS, inspection.following()
-            inspected = [
-                evaluate_inspector("model", inspector, dataset.part("test"), size),
-                *evaluate_inspection_baselines(dataset),
-            ]
-            figures = inspection.record(opened, inspected, dataset.part("test"), folder)
-            evaluations = inspected
-        elif isinstance(model, Classifier) and classify:
-            columns, following = classification.COLUMNS, classification.following()
-            classified = [
-                evaluate_model("model", model, dataset.part("test"), size, config.average_views),
-                *evaluate_baselines(dataset),
-            ]
-            figures = classification.record(opened, classified, dataset.part("test"), folder)
-            evaluations = classified
-        else:
-            opened.tags({"mask": config.mask})
-            columns, following = detection.COLUMNS, detection.following(config.mask)
-            test = WithTruth.of(dataset.part("test"), config.mask)
-            evaluations = detected = _detect(model, dataset, test, config, size)
-            figures = detection.record(opened, detected, test, folder)
+        folder = config.store / "runs" / opened.id / "figures"
+        shown = judge(config, model, dataset, file.stat().st_size, opened, folder)
     return Outcome(
         run_id=opened.id, command=command, begun_by=command, facts=dataset.facts, modules=config.modules,
-        following=following, wafers=len(dataset.part("test")), columns=columns, evaluations=evaluations,
-        figures=figures, model=config.model, model_file=file,
+        following=shown.following, wafers=len(dataset.part("test")), columns=shown.columns,
+        evaluations=shown.evaluations, figures=shown.figures, model=config.model, model_file=file,
     )  # fmt: skip
 
 
+def _names_one_class(model: Classifier | AnomalyModel) -> TypeGuard[Classifier]:
+    return isinstance(model, Classifier) and model.decision is not None
+
+
+def _judge(config: EvaluateConfig, model: Classifier | AnomalyModel) -> Callable[..., _Shown]:
+    """How models of this kind are judged.
+
+    Raises:
+        ConfigError: another kind's rule is asked for.
+    """
+    if config.score is not None and not isinstance(model, AnomalyModel):
+        raise ConfigError("score: only detectors have one; a classifier's score is how sure it is of any defect")
+    if _names_one_class(model):
+        return _inspect
+    if config.operating_point is not None:
+        raise ConfigError("operating_point: only a model that names one class has one; task=transfer makes such")
+    return _classify if isinstance(model, Classifier) and not config.detect else _detect
+
+
+def _note_idle(config: EvaluateConfig, model: Classifier | AnomalyModel, overrides: Sequence[str]) -> None:
+    if _names_one_class(model):
+        idle = "mask|aupro_limit|detect|average_views"
+        note_without_effect(overrides, idle, "this model names one class, by its own views and threshold")
+    elif isinstance(model, AnomalyModel):
+        note_without_effect(overrides, "average_views|detect", "this model is a detector, and sees each map as it is")
+    elif config.detect:
+        note_without_effect(overrides, "average_views", "a detector sees each map as it is")
+        note_without_effect(overrides, "precision|compile", "a classifier that detects answers in fp32")
+    else:
+        note_without_effect(overrides, "mask|aupro_limit", "this model is a classifier; detect=true has it detect")
+
+
+def _inspect(
+    config: EvaluateConfig, model: Classifier, dataset: Dataset, file_bytes: int, run: Run, folder: Path
+) -> _Shown:
+    if config.operating_point is not None:
+        dataset.require("val")
+        inspection.use_rule(model, config.operating_point, dataset.part("val"))
+    test = dataset.part("test")
+    found = [evaluate_inspector("model", model, test, file_bytes), *evaluate_inspection_baselines(dataset)]
+    figures = inspection.record(run, found, test, folder)
+    return _Shown(inspection.COLUMNS, inspection.following(), found, figures)
+
+
+def _classify(
+    config: EvaluateConfig, model: Classifier, dataset: Dataset, file_bytes: int, run: Run, folder: Path
+) -> _Shown:
+    test = dataset.part("test")
+    found = [evaluate_model("model", model, test, file_bytes, config.average_views), *evaluate_baselines(dataset)]
+    figures = classification.record(run, found, test, folder)
+    return _Shown(classification.COLUMNS, classification.following(), found, figures)
+
+
 def _detect(
-    model: Classifier | AnomalyModel, dataset: Dataset, test: WithTruth, config: EvaluateConfig, file_bytes: int
-) -> list[Detected]:
+    config: EvaluateConfig,
+    model: Classifier | AnomalyModel,
+    dataset: Dataset,
+    file_bytes: int,
+    run: Run,
+    folder: Path,
+) -> _Shown:
     """The model and the trivial scores on the test part, all with thresholds from validation, where there is one."""
-    val = WithTruth.of(dataset.part("val"), config.mask)
+    run.tags({"mask": config.mask})
+    val, test = (WithTruth.of(dataset.part(part), config.mask) for part in ("val", "test"))
     limit = config.aupro_limit
     if isinstance(model, Classifier):
         found = evaluate_supervised("model", SupervisedDetector(model), val, test, file_bytes, limit)
@@ -163,7 +201,9 @@ def _detect(
         if len(val.wafers):
             choose_thresholds(model, val)
         found = evaluate_detector("model", model, test, file_bytes, limit)
-    return [found, *evaluate_trivial_scores(val, test, limit)]
+    evaluations = [found, *evaluate_trivial_scores(val, test, limit)]
+    figures = detection.record(run, evaluations, test, folder)
+    return _Shown(detection.COLUMNS, detection.following(config.mask), evaluations, figures)
 
 
 def _warn_of_seen_maps(dataset: Dataset, model: str, tracker: Tracker) -> None:

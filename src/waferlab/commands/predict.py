@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ class PredictConfig(TrainedModel):
     Attributes:
         dataset: all wafers that the source yields are predicted, whatever their part.
         output: folder of the table and the pictures.
-        threshold: score from which on a wafer counts as abnormal, or null for the one chosen on validation.
+        threshold: score from which on a wafer counts as abnormal, or log odds from which on one has a defect; null for
+            the one chosen on validation.
         die_threshold: the same for a die.
         pictures: how many of the wafers with the highest scores are drawn.
     """
@@ -58,7 +60,10 @@ def run(composed: DictConfig) -> None:
         written = _detect(model, dataset.wafers, config)
     else:
         overrides = HydraConfig.get().overrides.task
-        note_without_effect(overrides, "threshold|die_threshold|pictures", "this model is a classifier")
+        idle = "die_threshold|pictures" if model.decision else "threshold|die_threshold|pictures"
+        note_without_effect(overrides, idle, "this model is a classifier")
+        if model.decision is not None and config.threshold is not None:
+            model.decision = replace(model.decision, threshold=config.threshold)
         written = _classify(model, dataset, config)
     console = Console()
     for path in written:

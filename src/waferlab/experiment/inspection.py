@@ -1,12 +1,19 @@
-"""What a run of transfer learning shows: metrics and figures of its evaluations."""
+"""What runs of transfer learning share: how their threshold is chosen, and what they show."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from waferlab.data.dataset import Wafers
+from waferlab.data.single_label import defect_scores
 from waferlab.experiment.outcome import Next, log_evaluation
 from waferlab.metrics.single_label import confusion
+from waferlab.models.classifier import Classifier, view_logits
+from waferlab.schema import Component
 from waferlab.tasks.inspection import Inspected
 from waferlab.tracking import figures, inspection_figures
 from waferlab.tracking.run import Run
@@ -20,6 +27,38 @@ COLUMNS: Final = {
     "bytes": "bytes",
     "maps_per_second": "maps/s",
 }
+
+
+def threshold_by(
+    rule: Component, logits: NDArray[np.floating], labels: NDArray[np.uint8], normal: int | None
+) -> float | None:
+    """The log odds of any defect from which on a rule takes maps for defective; None where it draws no such line.
+
+    Args:
+        rule: as configured.
+        logits: (N, K) of the answers.
+        labels: (N, K) one bit a row.
+        normal: the class without a defect, if there is one.
+
+    Raises:
+        WaferlabError: no threshold does what the rule wants.
+    """
+    chosen = rule.build("operating_point")
+    if normal is None:
+        return None
+    found = float(chosen(defect_scores(logits, normal), labels[:, normal] == 0))
+    return None if np.isnan(found) else found
+
+
+def use_rule(model: Classifier, rule: Component, val: Wafers) -> None:
+    """Have a model that names one class draw its line by another rule, on these wafers.
+
+    Raises:
+        WaferlabError: no threshold does what the rule wants.
+    """
+    assert model.decision is not None
+    logits = model.decision.logits(view_logits(model, val.maps, model.decision.all_views).numpy())
+    model.decision = replace(model.decision, threshold=threshold_by(rule, logits, val.labels, model.normal))
 
 
 def following(kept: Sequence[str] = ()) -> Next:

@@ -4,21 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waferlab.config import FitConfig, TransferConfig
 from waferlab.data.batches import Batches, at_most
 from waferlab.data.dataset import PARTS, Part, Wafers
 from waferlab.data.oversampling import Oversampling
-from waferlab.data.single_label import NORMAL, defect_scores, single_label
+from waferlab.data.single_label import NORMAL, single_label
 from waferlab.data.split import hide_labels
 from waferlab.data.transforms import Transform, require_moves
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.begin import Begun, begin, opening
-from waferlab.experiment.inspection import COLUMNS, following, record
+from waferlab.experiment.inspection import COLUMNS, following, record, threshold_by
 from waferlab.experiment.networks import Place, transferred
 from waferlab.experiment.outcome import Outcome, own_modules, repeated
 from waferlab.metrics.operating_point import Argmax
@@ -79,8 +77,8 @@ def prepare(config: TransferConfig, command: str) -> tuple[Begun, Classifier]:
     for part in PARTS[:2]:
         _require_kinds(config, begun.dataset.part(part), part)
     model = transferred(config.backbone, begun.dataset, begun.tracker, config.seed)
-    labels = begun.dataset.part("val").labels
-    _threshold(config, labels.astype(float), labels, model.normal)  # what can't be chosen where every answer is right
+    right = begun.dataset.part("val").labels
+    threshold_by(config.operating_point, right.astype(float), right, model.normal)  # refuses what nothing could meet
     _transform(config.transforms, begun.dataset.part("train"))
     return begun, model
 
@@ -167,25 +165,15 @@ def _decided(config: TransferConfig, model: Classifier, val: Wafers, file: Path,
     model.decision = decision
     save_model(model, file)
     try:
-        threshold = _threshold(config, decision.logits(logits), val.labels, model.normal)
+        threshold = threshold_by(config.operating_point, decision.logits(logits), val.labels, model.normal)
     except WaferlabError as error:
         run.file(file, MODEL_FOLDER)
         raise WaferlabError(
             f"{error}; the network is trained, and kept without a threshold: model={run.id} names the most probable "
-            f"class; for another line, train with another operating_point"
+            f"class, and `waferlab evaluate model={run.id} operating_point=…` tries another line"
         ) from error
     model.decision = replace(decision, threshold=threshold)
     return save_model(model, file)
-
-
-def _threshold(
-    config: TransferConfig, logits: NDArray[np.floating], labels: NDArray[np.uint8], normal: int | None
-) -> float | None:
-    rule = config.operating_point.build("operating_point")
-    if normal is None:
-        return None
-    found = float(rule(defect_scores(logits, normal), labels[:, normal] == 0))
-    return None if np.isnan(found) else found
 
 
 def _transform(transforms: dict[str, Component], wafers: Wafers) -> Transform | None:
