@@ -158,6 +158,8 @@ def _guarded(command: str) -> Callable[[Any], Any]:
             _end_job(str(error), 1)
         except BrokenPipeError:
             raise
+        except MemoryError as error:
+            _end_job(f"not enough memory: {error}".rstrip(": "), 1)
         except OSError as error:
             place = error.filename2 or error.filename or ""  # of two, the second is the one that was written
             _end_job(f"{error.strerror or error}: {place}".rstrip(": "), 1)

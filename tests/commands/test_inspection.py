@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,12 @@ class TestImages:
         assert found[0]["defect/recall"] >= found[1]["defect/recall"]
         assert found[0]["defect/false_positive_rate"] >= found[1]["defect/false_positive_rate"]
         assert found[0]["auroc"] == found[1]["auroc"]
+
+    def test_the_line_is_told_with_what_it_comes_to(self, trained: Any) -> None:
+        [said] = trained.remarks
+        assert re.match(
+            r"a defect from log odds of \S+: \S+ % of \d+ defects found, \S+ % of \d+ good ones taken", said
+        )
 
     def test_are_evaluated_by_another_folder(self, trained: Any, photos: Path) -> None:
         given = ["dataset=images", f"dataset.path={photos}", "dataset.size=24", "dataset.fractions=[0,0,1]"]

@@ -49,6 +49,7 @@ def log(
     *,
     arm: str | None = "net1",
     seed: int = 0,
+    overrides: str = "",
     study: str = "small",
     size: int = 1000,
     **tags: object,
@@ -56,7 +57,7 @@ def log(
     """One finished run with hand-made results; the accuracies are of the models it tested."""
     network = "student" if "student" in accuracies else "teacher"
     marks = {"study": study, "role": "experiment", "network": network} | DATA | tags
-    marks |= {"command": f"waferlab train seed={seed} store=here 'dataset.path=my maps/all.npz'"}
+    marks |= {"command": f"waferlab train seed={seed} {overrides} store=here 'dataset.path=my maps/all.npz'"}
     with tracker.run("made", marks | ({"arm": arm} if arm else {})) as opened:
         opened.parameters({"seed": seed, "teacher": {"seed": 7, "trainer": {"max_epochs": 40}}})
         for model, accuracy in accuracies.items():
@@ -119,6 +120,14 @@ class TestRows:
             ("majority", None, None),
             ("zone_density", None, None),
         ]
+
+    def test_arms_that_nobody_named_are_named_by_what_they_do_not_share(self, tracker: Tracker) -> None:
+        for width, accuracy in ((8, 0.8), (16, 0.9)):
+            for seed in (0, 1):
+                overrides = f"student=compact student.width={width}"
+                log(tracker, {"student": accuracy}, arm=None, seed=seed, overrides=overrides, size=width)
+        found = {name: (row.seeds, row.metrics["exact_match"].mean) for name, row in table(tracker).items()}
+        assert found == {"student.width=16": (2, 0.9), "student.width=8": (2, 0.8)}
 
     def test_arms_stand_by_size(self, tracker: Tracker) -> None:
         for arm, size in (("small", 10), ("large", 1000), ("middle", 100)):

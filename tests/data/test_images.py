@@ -117,7 +117,7 @@ class TestTable:
             read(self.files(tmp_path), table=str(tmp_path / "labels.csv"))
 
     @pytest.mark.parametrize(
-        ("row", "said"), [("deep/0.png", "in row 2; expected a name and a label"), ("", "names no image")]
+        ("row", "said"), [("deep/0.png", "in row 2; expected a name, a comma, a label"), ("", "names no image")]
     )
     def test_a_table_that_is_none_is_a_sentence(self, row: str, said: str, tmp_path: Path) -> None:
         with pytest.raises(WaferlabError, match=said):

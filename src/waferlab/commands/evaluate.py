@@ -90,6 +90,7 @@ class _Shown:
     following: Next
     evaluations: Sequence[Evaluation]
     figures: list[Path]
+    remarks: Sequence[str] = ()
 
 
 def evaluate(config: EvaluateConfig, command: str) -> Outcome:
@@ -121,7 +122,8 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
     return Outcome(
         run_id=opened.id, command=command, begun_by=command, facts=dataset.facts, modules=config.modules,
         following=shown.following, wafers=len(dataset.part("test")), columns=shown.columns,
-        evaluations=shown.evaluations, figures=shown.figures, model=config.model, model_file=file,
+        evaluations=shown.evaluations, figures=shown.figures, remarks=shown.remarks, model=config.model,
+        model_file=file,
     )  # fmt: skip
 
 
@@ -166,7 +168,8 @@ def _inspect(
     test = dataset.part("test")
     found = [evaluate_inspector("model", model, test, file_bytes), *evaluate_inspection_baselines(dataset)]
     figures = inspection.record(run, found, test, folder)
-    return _Shown(inspection.COLUMNS, inspection.following(), found, figures)
+    remarks = inspection.remarks(found[0], test)
+    return _Shown(inspection.COLUMNS, inspection.following(), found, figures, remarks)
 
 
 def _classify(

@@ -12,6 +12,7 @@ from pydantic import Field
 from rich.console import Console
 
 from waferlab.config import FitConfig, TransferConfig
+from waferlab.errors import ConfigError
 from waferlab.experiment.begin import Begun
 from waferlab.experiment.compose import checked, command_line
 from waferlab.experiment.transfer import at_rate, fitting, phases, prepare
@@ -45,6 +46,8 @@ def run(composed: DictConfig) -> None:
     Raises:
         ConfigError: the configuration is wrong.
     """
+    if composed.task.name != "transfer":
+        raise ConfigError(f"waferlab lr tests the rates of task=transfer, not of task={composed.task.name}")
     config = checked(LrConfig, composed)
     begun, model = prepare(config, command_line("lr", HydraConfig.get().overrides.task))
     drawn, console = {}, Console()

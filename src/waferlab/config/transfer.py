@@ -84,6 +84,16 @@ class TransferConfig(ExperimentConfig):
     calibrate: bool
     views: ViewsConfig
 
+    @model_validator(mode="after")
+    def _rates_grow(self) -> Self:
+        lowest = self.finetuning.lowest_lr
+        if lowest is not None and self.finetuning.body and "lr" in self.optimizer.arguments and lowest > self.fit.lr:
+            raise ValueError(
+                f"finetuning.lowest_lr={lowest:g} is the first layer group's, and above the head's, "
+                f"optimizer.lr={self.fit.lr:g}"
+            )
+        return self
+
     @property
     def criterion(self) -> tuple[str, Component]:
         """The loss, and its key."""

@@ -148,6 +148,9 @@ def _by_folder(folder: Path) -> _Listed:
 
 
 def _by_table(table: Path, folder: Path) -> _Listed:
+    table = table if table.exists() or not (folder / table).exists() else folder / table
+    if not table.exists():
+        raise WaferlabError(f"dataset.table={table}: there is no such file, neither here nor in {folder}")
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[""]]
@@ -157,7 +160,7 @@ def _by_table(table: Path, folder: Path) -> _Listed:
         raise WaferlabError(f"{table} names no image; expected a header, then rows of a name and a label")
     for number, row in enumerate(rows, 2):
         if len(row) != 2 or not all(row):
-            raise WaferlabError(f"{table} holds {','.join(row)!r} in row {number}; expected a name and a label")
+            raise WaferlabError(f"{table} holds {','.join(row)!r} in row {number}; expected a name, a comma, a label")
     names = [header[0], *(name for name, _ in rows)]
     by_stem = {str(file.relative_to(folder).with_suffix("")): file for file in images_in(folder)}
     first, *files = [folder / name if (folder / name).is_file() else by_stem.get(name) for name in names]

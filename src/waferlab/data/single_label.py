@@ -9,6 +9,7 @@ from scipy.special import softmax
 
 from waferlab.data.dataset import Dataset
 from waferlab.data.split import LEFT_OUT
+from waferlab.progress import note
 
 Target = Literal["class", "defect"]
 #: Name of the class without a defect, and of all others together.
@@ -36,6 +37,8 @@ def single_label(dataset: Dataset, target: Target) -> Dataset:
     if not labels[:, 0].any():
         classes, labels = classes[1:], labels[:, 1:]
     several = count > 1
+    if several.any():
+        note(f"{several.sum():,} of {len(bits):,} maps have several defects, and are left out")
     return replace(
         dataset,
         wafers=replace(dataset.wafers, labels=labels.astype(np.uint8), classes=classes),

@@ -13,7 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from waferlab.conf_folder import config_folder
-from waferlab.config import AnomalyConfig, ExperimentConfig, MixedTypeConfig, NormalityConfig, experiment_config
+from waferlab.config import (
+    AnomalyConfig,
+    ExperimentConfig,
+    MixedTypeConfig,
+    NormalityConfig,
+    TransferConfig,
+    experiment_config,
+)
 from waferlab.errors import ConfigError
 from waferlab.models.normality import Density, Drawing
 from waferlab.progress import note
@@ -117,6 +124,10 @@ def _note_idle(config: ExperimentConfig, overrides: Sequence[str]) -> None:
         idle, why = r"teacher\.average_views|trainer\.label_noise", "a detector asks its teacher for features alone"
         if config.teacher.model or config.teacher.training == "none":
             idle, why = rf"{idle}|teacher\.(dataset|optimizer|schedule|trainer)", "no teacher is trained"
+    elif isinstance(config, TransferConfig):
+        if not config.finetuning.body:
+            note_without_effect(overrides, r"finetuning\.lowest_lr|trainer\.max_epochs", "only the head is trained")
+        idle, why = (r"views\.vote", "one view has nobody to vote with") if not config.views.all else ("$", "")
     elif isinstance(config, MixedTypeConfig) and config.student is None:
         idle, why = "trainer|optimizer|schedule|distillation", "student=none, and a teacher's settings are teacher.…"
     elif not getattr(loss, "uses_teacher", True):  # another task's loss is refused later

@@ -61,6 +61,20 @@ def use_rule(model: Classifier, rule: Component, val: Wafers) -> None:
     model.decision = replace(model.decision, threshold=threshold_by(rule, logits, val.labels, model.normal))
 
 
+def remarks(found: Inspected, wafers: Wafers) -> list[str]:
+    """What the line between good and defect comes to on these wafers, where one is drawn."""
+    normal, threshold = found.decision.normal, found.decision.threshold
+    if normal is None or threshold is None:
+        return []
+    defects = int((wafers.labels[:, normal] == 0).sum())
+    shares = {
+        f"of {defects:,} defects found": found.metrics.get("defect/recall"),
+        f"of {len(wafers) - defects:,} good ones taken for defects": found.metrics.get("defect/false_positive_rate"),
+    }
+    said = ", ".join(f"{100 * share:.2f} % {what}" for what, share in shares.items() if share is not None)
+    return [f"a defect from log odds of {threshold:.3g}: {said}"]
+
+
 def following(kept: Sequence[str] = ()) -> Next:
     """What may follow a run of these overrides."""
     return Next(evaluate=(), change="precision=bf16-mixed", sweep=[*kept, "oversampling=0,0.5,1"])

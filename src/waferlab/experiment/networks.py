@@ -246,7 +246,8 @@ def require_size(model: Classifier | AnomalyModel, dataset: Dataset, what: str) 
     """Refuse a model that reads maps, or images, of another size than the data set's."""
     (height, width), (found, across) = model.size, dataset.wafers.size
     if (height, width) != (found, across):
-        kind, unit = ("images", f"pixels (dataset.size={height})") if dataset.wafers.are_images else ("maps", "dies")
+        of_images = isinstance(model, Classifier) and model.config.encoding == PIXELS
+        kind, unit = ("images", f"pixels (dataset.size={height})") if of_images else ("wafer maps", "dies")
         raise WaferlabError(
             f"{what}: it reads {kind} of {height}x{width} {unit}, the data set {dataset.name} has {found}x{across}"
         )

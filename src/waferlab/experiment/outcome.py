@@ -64,6 +64,7 @@ class Outcome:
         model: what `evaluate` and others know the model by: its run, or its file.
         model_file: the student's model file (the teacher's where no student was asked for).
         validation: metrics of the weights that were kept, each under ``val/…``; empty for an evaluation.
+        remarks: lines below the table.
         is_tested: the evaluations are those on the test part; otherwise on validation, for a sweep to judge it by.
     """
 
@@ -80,6 +81,7 @@ class Outcome:
     model: str
     model_file: Path
     validation: Mapping[str, float] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
     is_tested: bool = True
 
     @property
@@ -135,6 +137,8 @@ def print_outcome(outcome: Outcome) -> None:
     part = "test" if outcome.is_tested else "validation"
     title = f"{part} part, {outcome.wafers:,} wafers; metrics in percent"
     console.print(table(outcome.evaluations, outcome.columns, title))
+    for remark in outcome.remarks:
+        console.print(remark, highlight=False)
     console.print(f"{'model':<8} {outcome.model_file}", soft_wrap=True, highlight=False)
     if outcome.figures:
         console.print(f"{'figures':<8} {outcome.figures[0].parent}", soft_wrap=True, highlight=False)

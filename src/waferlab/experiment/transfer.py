@@ -16,7 +16,7 @@ from waferlab.data.split import hide_labels
 from waferlab.data.transforms import Transform, require_moves
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.begin import Begun, begin, opening
-from waferlab.experiment.inspection import COLUMNS, following, record, threshold_by
+from waferlab.experiment.inspection import COLUMNS, following, record, remarks, threshold_by
 from waferlab.experiment.networks import Place, transferred
 from waferlab.experiment.outcome import Outcome, own_modules, repeated
 from waferlab.metrics.operating_point import Argmax
@@ -62,7 +62,7 @@ def run(config: TransferConfig, command: str) -> Outcome:
         run_id=opened.id, command=command, begun_by=begun.command, facts=dataset.facts,
         modules=own_modules(config.backbone), following=following(repeated(begun.command)), wafers=len(judged),
         columns=COLUMNS, evaluations=evaluations, figures=figures, model=opened.id, model_file=file,
-        validation=fitted.best_metrics, is_tested=config.test,
+        validation=fitted.best_metrics, remarks=remarks(evaluations[0], judged), is_tested=config.test,
     )  # fmt: skip
 
 

@@ -69,5 +69,8 @@ def save_mlflow_model(model: Classifier | AnomalyModel, folder: Path, example: N
     graph.unlink()
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
+    """What an error is about: the first line of what was its cause in the end."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return (str(error).splitlines() or [type(error).__name__])[0].partition("\x1b")[0][:200].rstrip()

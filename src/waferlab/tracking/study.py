@@ -1,8 +1,10 @@
 """A study's runs, read back from MLflow: the newest finished one of each arm, seed and data set, as rows to compare."""
 
+import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 from mlflow.entities import Run as MlflowRun
@@ -13,6 +15,9 @@ from waferlab.tracking.tracker import Tracker
 
 #: What a run can be about, the first of these that it has: `model` is one evaluated alone.
 NETWORKS = ("model", "student", "classifier", "detector", "teacher")
+
+#: Overrides that set no arms of a study apart: seeds, and where things lie.
+_SAYS_NO_ARM = re.compile(r"-m$|[+~]*(?:seed|resume|store|tracking|dataset\.path|hydra)[.=]")
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class StudyRun:
     """One finished run of a study.
 
     Attributes:
-        arm: what is compared: tag ``arm``; an evaluation without one belongs to the arm whose model it evaluates.
+        arm: what is compared: tag ``arm``; an evaluation without one belongs to the arm whose model it evaluates. Where
+            nobody has named it, the overrides that not all such runs of the study share.
         seed: the seed its network was trained with; for a model file that no run knows, the file.
         data: the test maps: name of the data set, with the mask where one was asked for, and the fingerprint, where the
             run recorded it.
@@ -98,10 +104,10 @@ def read_study(tracker: Tracker, study: str) -> list[StudyRun]:
         WaferlabError: the study has no finished run.
     """
     tagged = [run for run in _runs(tracker) if "study" in run.data.tags]
+    read = [_read(run, tracker) for run in tagged if run.data.tags["study"] == study]
     newest: dict[tuple[object, ...], StudyRun] = {}
-    for run in tagged:  # oldest first
-        if run.data.tags["study"] == study and (read := _read(run, tracker)) is not None:
-            newest[read.data, read.arm, read.seed, read.views] = read
+    for run in _all_named([run for run in read if run is not None]):  # oldest first
+        newest[run.data, run.arm, run.seed, run.views] = run
     if not newest:
         known = ", ".join(sorted({run.data.tags["study"] for run in tagged}))
         raise WaferlabError(
@@ -109,6 +115,19 @@ def read_study(tracker: Tracker, study: str) -> list[StudyRun]:
             + (f"studies there: {known}" if known else "no run there has a tag 'study' (+tracking.tags.study=NAME)")
         )
     return [newest[key] for key in sorted(newest, key=str)]
+
+
+def _all_named(runs: Sequence[StudyRun]) -> Iterator[StudyRun]:
+    """The runs with an arm each, in their order."""
+    overrides = {
+        run.run_id: [word for word in shlex.split(run.command or "")[2:] if not _SAYS_NO_ARM.match(word)]
+        for run in runs
+        if not run.arm
+    }
+    shared = set.intersection(*map(set, overrides.values())) if overrides else set()
+    for run in runs:
+        words = [word for word in overrides.get(run.run_id, []) if word not in shared]
+        yield run if run.arm else replace(run, arm=", ".join(words) or "unnamed")
 
 
 def rows(runs: Sequence[StudyRun]) -> list[Row]:
@@ -184,7 +203,7 @@ def _read(run: MlflowRun, tracker: Tracker) -> StudyRun | None:
     fitted = tracker.find(learned.tags.get("teacher.run_id", "")) if of_teacher else trained
     epochs = fitted.data.metrics.get("epochs") if fitted else None
     return StudyRun(
-        arm=tags.get("arm") or learned.tags.get("arm", "unnamed"),
+        arm=tags.get("arm") or learned.tags.get("arm", ""),
         seed=learned.params.get("teacher.seed" if of_teacher else "seed") or tags.get("model", ""),
         data=(_data_named(tags), tags.get("dataset.fingerprint", "")),
         command=tags.get("command"),
