@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
+from rich.markup import escape as rich_escape
 from rich.table import Table
 
 from waferlab.commands import markdown
@@ -138,10 +139,14 @@ def _metrics(table: Sequence[Row]) -> dict[str, str]:
     return DETECTED if "image/auroc" in found else INSPECTED if "accuracy" in found else CLASSIFIED
 
 
-def _columns(table: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
-    """Heads, and what stands below them; claims only where there are some."""
+def _columns(table: Sequence[Row], escape: Callable[[str], str] = markdown.text) -> dict[str, Callable[[Row], str]]:
+    """Heads, and what stands below them; claims only where there are some.
+
+    Args:
+        escape: makes of a name what means nothing but itself where it is shown.
+    """
     made: dict[str, Callable[[Row], str]] = {
-        "": lambda row: markdown.text(_spaced(row.name)) + (f" ({row.views} views)" if row.views > 1 else ""),
+        "": lambda row: escape(_spaced(row.name)) + (f" ({row.views} views)" if row.views > 1 else ""),
         "n": lambda row: "" if row.seeds is None else str(row.seeds),
     }
     for key, head in _metrics(table).items():
@@ -226,7 +231,7 @@ def _printed(title: str, table: Sequence[Row]) -> Table:
     """The table in 80 columns; what doesn't fit stands in the file only."""
     printed = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     left_out = {"parameters"} if _metrics(table) == CLASSIFIED else {"parameters", "bytes", "n", "fit s", "maps/s"}
-    columns = {head: cell for head, cell in _columns(table).items() if head not in left_out}
+    columns = {head: cell for head, cell in _columns(table, rich_escape).items() if head not in left_out}
     for head in columns:
         printed.add_column(head, justify="right" if head else "left", no_wrap=bool(head))
     for row in table:

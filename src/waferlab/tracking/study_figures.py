@@ -1,5 +1,6 @@
 """The figures of a study: its tables at a glance."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -11,29 +12,43 @@ from waferlab.tracking.study import Row, Spread, StudyRun
 
 
 def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
-    """Exact match against bytes: measured with its spread, published as a cross at the size of our reading of it."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    """Wrong maps against bytes, both on logarithmic scales, and a line through those that no smaller one beats.
+
+    Measured with its spread, published as a cross at the size of our reading of it.
+    """
+    figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.add_subplot()
     published = "published"
     for index, (data, table) in enumerate(tables.items()):
-        networks = [(row.bytes, row) for row in table if row.bytes is not None]
-        axes.errorbar(
-            [size for size, _ in networks],
-            [100 * row.metrics["exact_match"].mean for _, row in networks],
-            [100 * (row.metrics["exact_match"].deviation or 0) for _, row in networks],
-            fmt="o", capsize=3, color=SERIES[index % len(SERIES)], label=f"measured on {data}",
-        )  # fmt: skip
-        for size, row in networks:
-            place = (size, 100 * row.metrics["exact_match"].mean)
-            axes.annotate(row.name, place, (7, 0), textcoords="offset points", va="center", fontsize=8)
+        networks = sorted(((row.bytes, _wrong(row), row) for row in table if row.bytes is not None), key=_by_size)
+        sizes, wrong, of = zip(*networks, strict=True)
+        spread = [100 * (row.metrics["exact_match"].deviation or 0) for row in of]
+        colour = SERIES[index % len(SERIES)]
+        axes.errorbar(sizes, wrong, spread, fmt="o", capsize=3, color=colour, label=f"measured on {data}")
+        front = [place for place in range(len(wrong)) if wrong[place] < min(wrong[:place], default=math.inf)]
+        axes.step([sizes[i] for i in front], [wrong[i] for i in front], where="post", color=colour, alpha=0.4)
+        for size, share, row in networks:
+            axes.annotate(
+                row.name.replace("_", " "), (size, share), (3, 5), textcoords="offset points", rotation=35, fontsize=7
+            )
             if row.claim is not None:
-                axes.plot(size, row.claim, "x", color=VERMILION, label=published)
+                axes.plot(size, 100 - row.claim, "x", color=VERMILION, label=published)
                 published = "_"  # one entry in the legend
-    axes.set(xlabel="bytes of the model file", ylabel="exact-match accuracy (%)", xscale="log")
-    axes.margins(x=0.2, y=0.12)
+    axes.set(xlabel="bytes of the model file", ylabel="wrong maps (%)", xscale="log", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.2, y=0.3)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower left")
     return figure
+
+
+def _wrong(row: Row) -> float:
+    """Percent of the maps with a wrong bit; at least a hundredth, which a logarithm has a place for."""
+    return max(100 * (1 - row.metrics["exact_match"].mean), 0.01)
+
+
+def _by_size(network: tuple[int, float, Row]) -> tuple[int, float]:
+    return network[:2]
 
 
 def by_arm(tables: Mapping[str, Sequence[Row]], metric: str, head: str) -> Figure:
