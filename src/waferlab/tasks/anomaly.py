@@ -10,7 +10,6 @@ from waferlab.distillation.pyramid import PyramidDistillation
 from waferlab.errors import WaferlabError
 from waferlab.models.detector import Detector
 from waferlab.models.disagreement import disagreements, diversity
-from waferlab.models.scoring import Scoring
 from waferlab.tasks.shares import Share
 from waferlab.tasks.validated import DetectionTask
 
@@ -31,6 +30,8 @@ class Anomaly(DetectionTask):
         seed: with the epoch, determines dropout.
     """
 
+    model: Detector
+
     def __init__(
         self,
         detector: Detector,
@@ -41,8 +42,8 @@ class Anomaly(DetectionTask):
         select: str,
         seed: int,
     ) -> None:
-        super().__init__(how, validation, select, seed)
-        self.model, self.loss, self.attention = detector, loss, attention
+        super().__init__(detector, how, validation, select, seed)
+        self.loss, self.attention = loss, attention
         self.diversity: list[Tensor] = []
 
     @property
@@ -112,13 +113,3 @@ class Anomaly(DetectionTask):
                 f"of the teacher's features: the student has nothing to learn; raise attention.fidelity (now "
                 f"{self.attention.fidelity:g}), or use attention.training=frozen"
             )
-
-    @property
-    def scoring(self) -> Scoring:
-        """The detector's."""
-        return self.model.reference.scoring
-
-    def levels_of(self, maps: Tensor) -> list[Tensor]:
-        """The disagreements of maps (B, H, W) uint8."""
-        levels: list[Tensor] = self.model(maps)
-        return levels

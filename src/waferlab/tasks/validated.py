@@ -1,7 +1,5 @@
 """What trainings of models have in common that find abnormal wafers: how they are validated."""
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 
@@ -10,8 +8,8 @@ from waferlab.data.batches import Batch
 from waferlab.data.masks import Truth
 from waferlab.errors import WaferlabError
 from waferlab.metrics.anomaly import AUPRO_LIMIT
+from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.reference import Reference
-from waferlab.models.scoring import Scoring
 from waferlab.tasks.detection import anomaly_metrics
 from waferlab.tasks.shares import Share
 from waferlab.tasks.task import Task
@@ -21,15 +19,16 @@ class DetectionTask(Task):
     """A training that is validated by the scores of whole wafers and their dies.
 
     Args:
+        model: what scores them.
         how: optimizer and schedule.
         validation: truth of the validation wafers, in their order.
         select: the metric of `AnomalyMetrics` that the best epoch is chosen by.
         seed: with the epoch, determines what is random in the network.
     """
 
-    def __init__(self, how: FitConfig, validation: Truth, select: str, seed: int) -> None:
+    def __init__(self, model: AnomalyModel, how: FitConfig, validation: Truth, select: str, seed: int) -> None:
         super().__init__(how, seed)
-        self.validation, self.select = validation, select
+        self.model, self.validation, self.select = model, validation, select
         self.levels: list[list[Tensor]] = []
         self.maps: list[Tensor] = []
 
@@ -38,19 +37,10 @@ class DetectionTask(Task):
         """The chosen metric on the validation part."""
         return f"val/{self.select}"
 
-    @property
-    @abstractmethod
-    def scoring(self) -> Scoring:
-        """How levels become scores."""
-
-    @abstractmethod
-    def levels_of(self, maps: Tensor) -> list[Tensor]:
-        """Levels of maps (B, H, W) uint8, as a `Reference` takes them."""
-
     def validation_step(self, batch: Batch, _: int) -> None:
         """Keep the wafers' levels; metrics are exact, over all maps at once."""
         share = Share(len(batch.maps))
-        self.levels.append([share.whole(level.float()).cpu() for level in self.levels_of(share.of(batch.maps))])
+        self.levels.append([share.whole(level.float()).cpu() for level in self.model(share.of(batch.maps))])
         self.maps.append(batch.maps.cpu())
 
     def on_validation_epoch_end(self) -> None:
@@ -64,7 +54,7 @@ class DetectionTask(Task):
         self.maps.clear()
         truth = self.validation
         is_normal = torch.from_numpy(~truth.is_abnormal)
-        reference = Reference(self.scoring, len(levels))
+        reference = Reference(self.model.reference.scoring, len(levels))
         reference.learn([level[is_normal] for level in levels], maps[is_normal])
         die_maps, scores = reference(levels, maps)
         found = anomaly_metrics(scores.numpy(), None if die_maps is None else die_maps.numpy(), truth, AUPRO_LIMIT)
