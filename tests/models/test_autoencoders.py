@@ -1,4 +1,4 @@
-"""Networks that draw normal wafers: what surprises them, who learns from what, and maps of any size."""
+"""Networks that draw normal wafers: what they leave over, who learns from what, and maps of any size."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from waferlab.models.normality import Drawing, Gan, Vae
-from waferlab.models.normality.autoencoders import as_pixels, surprise
+from waferlab.models.normality.autoencoders import as_pixels, left_over, surprise
 from waferlab.wafer import FAIL, NO_DIE, PASS
 
 SIZE = (12, 14)
@@ -54,6 +54,23 @@ class TestSurprise:
         expected = torch.tensor([[[0, -math.log(0.25), -math.log(0.75)]]])
         assert torch.allclose(surprise(likely, as_pixels(maps)), expected)
 
+
+class TestWhatIsLeftOver:
+    def test_of_a_die_by_itself_is_how_far_its_state_is_from_the_drawn_probability(self) -> None:
+        maps = torch.tensor([[[NO_DIE, PASS, FAIL]]], dtype=torch.uint8)
+        likely = torch.full((1, 1, 3), math.log(0.75 / 0.25))
+        assert torch.allclose(left_over(likely, as_pixels(maps), sigma=0), torch.tensor([[[0, 0.75, 0.25]]]))
+
+    def test_of_a_patch_that_fails_is_more_than_of_as_many_scattered_fails(self) -> None:
+        maps = torch.full((2, 12, 12), PASS, dtype=torch.uint8)
+        maps[0, 4:8, 4:8] = FAIL
+        maps[1, ::3, ::3] = FAIL
+        assert (maps[0] == FAIL).sum() == (maps[1] == FAIL).sum()
+        drawn = torch.full(maps.shape, math.log(1 / 8))  # a probability of 1/9: the share of both
+        patch, scattered = left_over(drawn, as_pixels(maps), sigma=1).amax((1, 2))
+        assert patch > 4 * scattered
+        assert surprise(drawn, as_pixels(maps)).sum((1, 2)).diff() == 0
+
     @pytest.mark.parametrize("name", ["vae", "gan"])
     def test_is_that_of_each_die_and_0_where_there_is_none(self, name: str) -> None:
         model, maps = MAKES[name](SIZE).eval(), wafers()
@@ -61,8 +78,9 @@ class TestSurprise:
         assert model.knows_dies
         assert (found[maps == NO_DIE] == 0).all()
         assert (found[maps != NO_DIE] > 0).all()
+        assert found.max() <= 1
 
-    def test_of_a_discriminator_is_one_number_a_wafer(self) -> None:
+    def test_by_a_discriminator_is_one_number_a_wafer(self) -> None:
         model = MAKES["discriminator"](SIZE).eval()
         assert not model.knows_dies
         assert model(wafers(5)).shape == (5,)
@@ -121,6 +139,12 @@ class TestAnyOfThem:
     def test_refuses_networks_of_nothing(self, kind: type[Drawing], wrong: dict[str, int]) -> None:
         with pytest.raises(ValueError, match="at least 1 each"):
             kind(SIZE, **({"latent": 2, "width": 2} | wrong))
+
+    @pytest.mark.parametrize("sigma", [-1, 4])
+    @pytest.mark.parametrize("kind", [Vae, Gan])
+    def test_refuses_neighbourhoods_beyond_a_map(self, kind: type[Drawing], sigma: int) -> None:
+        with pytest.raises(ValueError, match=f"sigma={sigma} dies"):
+            kind(SIZE, sigma=sigma)
 
 
 class TestVae:

@@ -7,8 +7,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, softplus
-from torchvision.transforms.functional import gaussian_blur
 
+from waferlab.models.smoothing import smoothed
 from waferlab.wafer import FAIL, NO_DIE
 
 #: Of levels (L, B, H, W).
@@ -71,14 +71,7 @@ class Scoring:
             [interpolate(level[:, None], size, mode="bilinear", align_corners=False)[:, 0] for level in levels]
         )
         fused = torch.where(dies, _FUSIONS[self.fusion](stacked), 0)
-        if self.smoothing:
-            fused = self._smooth(fused) / self._smooth(dies.float()).clamp_min(1e-3)
-        return torch.where(dies, fused, 0)
-
-    def _smooth(self, maps: Tensor) -> Tensor:
-        side = 2 * int(3 * self.smoothing + 0.5) + 1
-        smooth: Tensor = gaussian_blur(maps[:, None], [side, side], [self.smoothing, self.smoothing])[:, 0]
-        return smooth
+        return smoothed(fused, dies, self.smoothing)
 
     def wafer_scores(self, die_maps: Tensor, dies: Tensor) -> Tensor:
         """(B,) float32, higher for abnormal, of die maps (B, H, W); 0 of a wafer without a die."""

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, softplus
 
 from waferlab.models.normality.measure import Measure
+from waferlab.models.smoothing import smoothed
 from waferlab.wafer import FAIL, NO_DIE
 
 _STAGES: Final = 3  # each halves the side and doubles the channels
@@ -18,22 +19,27 @@ _STAGES: Final = 3  # each halves the side and doubles the channels
 class Drawing(Measure, ABC):
     """A network that learns by gradients to draw normal wafers; the distance is that of a wafer from its drawing.
 
-    Which places have a die is given; drawn is with which probability each of them fails. The distance of a die is what
-    it is surprised by: -log of the probability of its state.
+    Which places have a die is given; drawn is with which probability each of them fails. A die's distance is what the
+    drawing leaves over of its neighbourhood: by how much the share of dies that fail there departs from the drawn one.
+    The likelihood of the dies' states, one by one, doesn't serve: scattered fails, which are normal, can't be drawn and
+    surprise more than as many in a pattern.
 
     Args:
         size: (H, W) of the maps.
         latent: values that a drawing is made from.
         width: channels of the first of three stages.
+        sigma: of a neighbourhood's Gaussian weights, in dies; 0: each die by itself.
     """
 
-    def __init__(self, size: tuple[int, int], latent: int, width: int) -> None:
+    def __init__(self, size: tuple[int, int], latent: int, width: int, sigma: float) -> None:
         super().__init__()
         if latent < 1 or width < 1:
             raise ValueError(f"latent={latent}, width={width}: at least 1 each")
+        if not 0 <= 3 * sigma <= min(size) - 1:
+            raise ValueError(f"sigma={sigma} dies: 0 or more, and at most a third of a map of {size[0]}x{size[1]}")
         if min(size) <= 2**_STAGES:
             raise ValueError(f"maps of {size[0]}x{size[1]} dies are too small to be drawn; give more than {2**_STAGES}")
-        self.latent = latent
+        self.latent, self.sigma = latent, sigma
         self.decoder = Decoder(size, latent, width)
 
     @property
@@ -50,9 +56,9 @@ class Drawing(Measure, ABC):
         """Loss of a batch of normal maps (B, H, W) uint8."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Surprise (B, H, W) at each die of maps (B, H, W) uint8, 0 where there is none."""
+        """What is left over (B, H, W) of maps (B, H, W) uint8, in [0, 1], 0 where there is no die."""
         pixels = as_pixels(maps)
-        return surprise(self.decoder(self.code(pixels)), pixels)
+        return left_over(self.decoder(self.code(pixels)), pixels, self.sigma)
 
 
 class Vae(Drawing):
@@ -62,8 +68,10 @@ class Vae(Drawing):
         beta: weight of the codes' distance from a standard normal distribution.
     """
 
-    def __init__(self, size: tuple[int, int], latent: int = 32, width: int = 16, beta: float = 1.0) -> None:
-        super().__init__(size, latent, width)
+    def __init__(
+        self, size: tuple[int, int], latent: int = 32, width: int = 16, sigma: float = 1.0, beta: float = 1.0
+    ) -> None:
+        super().__init__(size, latent, width, sigma)
         if beta < 0:
             raise ValueError(f"beta={beta} is a weight: 0 or more")
         self.beta = beta
@@ -92,7 +100,7 @@ class Gan(Drawing):
     2019). Drawn dies are sampled, with straight-through gradients: soft ones would give drawings away.
 
     Args:
-        score: ``reconstruction``: the surprise of each die; ``discriminator``: how sure it is that a wafer is drawn.
+        score: ``reconstruction``: what drawings leave over; ``discriminator``: how sure it is that a wafer is drawn.
         adversarial: weight of the discriminator's opinion for the generator.
     """
 
@@ -101,10 +109,11 @@ class Gan(Drawing):
         size: tuple[int, int],
         latent: int = 32,
         width: int = 16,
+        sigma: float = 1.0,
         score: Literal["reconstruction", "discriminator"] = "reconstruction",
         adversarial: float = 0.1,
     ) -> None:
-        super().__init__(size, latent, width)
+        super().__init__(size, latent, width, sigma)
         if adversarial < 0:
             raise ValueError(f"adversarial={adversarial} is a weight: 0 or more")
         self.score, self.adversarial = score, adversarial
@@ -112,7 +121,7 @@ class Gan(Drawing):
 
     @property
     def knows_dies(self) -> bool:
-        """Whether it is by the dies' surprise that it scores."""
+        """Whether it is by its drawings that it scores."""
         return self.score == "reconstruction"
 
     def code(self, pixels: Tensor) -> Tensor:
@@ -121,7 +130,7 @@ class Gan(Drawing):
         return found
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Surprise (B, H, W) at each die, or the discriminator's doubts (B,), of maps (B, H, W) uint8."""
+        """What is left over (B, H, W), or the discriminator's doubts (B,), of maps (B, H, W) uint8."""
         if self.score == "reconstruction":
             return super().forward(maps)
         doubts: Tensor = -self.discriminator(as_pixels(maps)).squeeze(1)
@@ -184,6 +193,17 @@ def surprise(logits: Tensor, pixels: Tensor) -> Tensor:
     """
     dies, fails = pixels.unbind(1)
     return dies * binary_cross_entropy_with_logits(logits.float(), fails, reduction="none")
+
+
+def left_over(logits: Tensor, pixels: Tensor, sigma: float) -> Tensor:
+    """By how much the share of failing dies around each die departs from the drawn one: (B, H, W) in [0, 1].
+
+    Args:
+        logits, pixels: as of `surprise`.
+        sigma: of the neighbourhood's Gaussian weights, in dies; 0: each die by itself.
+    """
+    dies, fails = pixels.unbind(1)
+    return smoothed(dies * (fails - logits.float().sigmoid()), dies > 0, sigma).abs()
 
 
 def _stage(inward: int, outward: int, stride: int, norm: bool = True) -> nn.Sequential:
