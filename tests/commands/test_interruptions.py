@@ -49,7 +49,7 @@ class Started:
         """Send a signal, if any, and wait for the end: exit code, and what was said on standard error."""
         if number is not None:
             self.process.send_signal(number)
-        error = self.process.communicate(timeout=120)[1]
+        error = self.process.communicate(timeout=300)[1]
         return self.process.returncode, error
 
 

@@ -45,7 +45,7 @@ def test_it_answers_and_ends_with_all_it_started(number: signal.Signals, tmp_pat
     started = descendants(ui.pid)
     assert started
     ui.send_signal(number)
-    said = ui.communicate(timeout=120)[0]
+    said = ui.communicate(timeout=300)[0]
     assert ui.returncode == 128 + number
     assert f"\nhttp://127.0.0.1:{port}/#/experiments/" in said
     assert "Traceback" not in said
@@ -62,7 +62,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         said = subprocess.run(
             [*COMMAND, f"store={tmp_path}", f"port={port}", f"hydra.run.dir={tmp_path}"],
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert said.returncode == 1
     assert f"is port {port} taken?" in said.stderr
