@@ -466,9 +466,10 @@ class TestInspections:
             for name, value in (("classifier", f1), ("majority", 0.1)):
                 metrics = {"accuracy": value, "macro_f1": value, "auroc": value, "fpr_at_tpr/99": 1 - value}
                 run.metrics({f"test/{name}/{metric}": each for metric, each in metrics.items()})
+            run.metrics({"test/classifier/one_view/macro_f1": f1 - 0.05})
         found, figure = write_report("small", read_study(tracker, "small"), tmp_path)
         text = found.read_text()
-        assert "|  | n | accuracy | macro F1 | AUROC | FPR at 99 | parameters | bytes |" in text
-        assert "| all layers | 1 | 90.00 | 90.00 | 90.00 | 10.00 |" in text
+        assert "|  | n | accuracy | macro F1 | AUROC | FPR at 99 | of one view | parameters | bytes |" in text
+        assert "| all layers | 1 | 90.00 | 90.00 | 90.00 | 10.00 | 85.00 |" in text
         assert "FPR at 99 the share of good maps" in text
         assert figure.name == "macro_f1_by_arm.png"
