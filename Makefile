@@ -44,6 +44,6 @@ screenshots: install ## docs/images/ from the newest sweep in STORE; needs Chrom
 
 constraints: ## pin the newest versions that pyproject.toml allows (torch pins its own CUDA parts)
 	printf 'hatchling\n' | PATH="$(BIN):$$PATH" uv pip compile --quiet --universal --python-version 3.11 \
-	  --fork-strategy fewest --no-header --no-annotate --group pyproject.toml:dev pyproject.toml - \
+	  --fork-strategy fewest --no-header --no-annotate --group pyproject.toml:dev --extra train --extra parquet pyproject.toml - \
 	  | grep -Ev '^(cuda|nvidia|triton)' > constraints.partial
 	mv constraints.partial constraints.txt

@@ -25,6 +25,8 @@ ORDER = (
     {"tasks"},
     {"distillation"},
     {"models", "metrics"},
+    {"edge"},
+    {"formats"},
     {"data"},
     {"config"},
     {"schema", "conf_folder", "progress", "whole_file"},

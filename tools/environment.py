@@ -56,7 +56,7 @@ def _build(backend: str) -> None:
     _write_stamp({"torch_backend": backend})  # an interrupted build is no environment yet, but remembers the choice
     pins = ("--constraints", "constraints.txt", "--build-constraints", "constraints.txt")
     build = ("--torch-backend", backend) if backend else ()
-    _run(uv, "pip", "install", "--python", PYTHON, *pins, *build, "--editable", ".", "--group", "dev")
+    _run(uv, "pip", "install", "--python", PYTHON, *pins, *build, "--editable", ".[train,parquet]", "--group", "dev")
 
 
 def _run(*command: str | Path) -> None:

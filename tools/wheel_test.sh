@@ -1,6 +1,6 @@
 #!/bin/sh
-# Build the sdist and from it the wheel, install the wheel alone in an empty environment elsewhere,
-# and use it from an unrelated folder: the configs must travel inside.
+# Build the sdist and from it the wheel, install the wheel in empty environments elsewhere, once alone and once with
+# all that training needs, and use both from an unrelated folder: the configs and the zoo must travel inside.
 # Arguments are the overrides of the tiny training.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,15 +11,19 @@ trap 'exit 1' HUP INT TERM
 unset PYTHONPATH
 
 "$uv" build --quiet --build-constraints constraints.txt --out-dir "$scratch/dist"
-"$uv" venv --quiet --python .venv/bin/python "$scratch/venv"
-"$uv" pip install --quiet --python "$scratch/venv/bin/python" \
-    --constraints constraints.txt --build-constraints constraints.txt \
-    ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} "$scratch"/dist/*.whl
+wheel=$(ls "$scratch"/dist/*.whl)
+for parts in edge train; do
+    "$uv" venv --quiet --python .venv/bin/python "$scratch/$parts"
+    "$uv" pip install --quiet --python "$scratch/$parts/bin/python" \
+        --constraints constraints.txt --build-constraints constraints.txt \
+        ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} "waferlab[$parts] @ file://$wheel"
+done
 
 mkdir "$scratch/elsewhere"
 cd "$scratch/elsewhere"
-waferlab=$scratch/venv/bin/waferlab
 set -x
+"$scratch/edge/bin/waferlab" --help
+waferlab=$scratch/train/bin/waferlab
 "$waferlab" --help
 "$waferlab" train --cfg job
 "$waferlab" train "$@"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from waferlab.edge.model import OnnxModel
     from waferlab.experiment.outcome import Outcome
     from waferlab.models.anomaly_model import AnomalyModel
     from waferlab.models.classifier import Classifier
@@ -51,18 +52,24 @@ def ui(*overrides: str) -> None:
     run(compose_overrides("ui", overrides))
 
 
-def load(model: str | Path, *overrides: str) -> "Classifier | AnomalyModel":
-    """A trained model; its ``predict`` takes maps (N, H, W) uint8.
+def load(model: str | Path, *overrides: str) -> "Classifier | AnomalyModel | OnnxModel":
+    """A trained or exported model; its ``predict`` takes maps (N, H, W) uint8.
 
     A classifier's gives bits (N, C) uint8, a detector's die maps (N, H, W) and scores (N,), float32.
 
     Args:
-        model: a model file, or the id of an MLflow run.
+        model: a model file, or the id of an MLflow run; an exported file or ``zoo/NAME`` needs no torch.
         overrides: as ``waferlab evaluate`` takes them, such as ``store=…``, where the run lies.
 
     Raises:
         waferlab.errors.WaferlabError: the model is missing or damaged, or names code that isn't ours.
     """
+    from waferlab.edge.zoo import exported
+
+    if (file := exported(str(model))) is not None:
+        from waferlab.edge.model import OnnxModel
+
+        return OnnxModel(file)
     from waferlab.commands.evaluate import load_overrides
 
     return load_overrides(str(model), overrides)

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "one experiment, composed from config groups; -m for a sweep",
     "evaluate": "a trained model on any data set, same metrics: model=RUN|FILE",
     "predict": "what a model says of every wafer: table, heat maps, pictures",
+    "export": "a model as a file of kilobytes, checked: run=RUN|FILE format=…",
     "report": "a study's table from its MLflow runs: study=NAME",
     "register": "a run's model under a name and an alias: model=RUN name=…",
     "sync": "send a server the runs that it didn't take when they were made",
@@ -30,6 +31,10 @@ COMMANDS = {
     "bench": "the speed figures this project claims, measured here: suite=…",
     "ui": "the MLflow UI on this project's store",
 }
+
+#: What only the whole installation has.
+_WHOLE = ("hydra", "omegaconf", "pydantic", "torch")
+INSTALL = 'pip install "waferlab[train]"'
 
 USAGE = """\
 usage: waferlab COMMAND [key=value …]
@@ -73,7 +78,7 @@ def _main(arguments: list[str]) -> int:
     sys.unraisablehook = _lost
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
-        _compose_and_run(command, rest)
+        _run(command, rest)
         sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -81,6 +86,28 @@ def _main(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return 0
+
+
+def _run(command: str, arguments: list[str]) -> None:
+    try:
+        if command == "predict" and _is_exported(arguments):
+            importlib.import_module("waferlab.edge.command").run(arguments)
+        else:
+            _compose_and_run(command, arguments)
+    except Exception as error:
+        if (fault := _fault(error)) is None:
+            raise
+        sys.exit(_fail(*fault))
+    except Interrupted as stop:
+        sys.exit(_fail(str(stop), 128 + stop.signal_number))
+
+
+def _is_exported(arguments: list[str]) -> bool:
+    """Whether the model that a command names needs neither torch nor Hydra."""
+    from waferlab.edge.zoo import exported
+
+    named = [each.removeprefix("model=") for each in arguments if each.startswith("model=")]
+    return bool(named) and exported(named[-1]) is not None
 
 
 def _refused(command: str, overrides: list[str]) -> str:
@@ -152,22 +179,29 @@ def _guarded(command: str) -> Callable[[Any], Any]:
         print("loading libraries …", file=sys.stderr)
         try:
             return importlib.import_module(f"waferlab.commands.{command}").run(composed)
-        except ConfigError as error:
-            _end_job(str(error), 2)
-        except WaferlabError as error:
-            _end_job(str(error), 1)
-        except BrokenPipeError:
-            raise
-        except MemoryError as error:
-            _end_job(f"not enough memory: {error}".rstrip(": "), 1)
-        except OSError as error:
-            place = error.filename2 or error.filename or ""  # of two, the second is the one that was written
-            _end_job(f"{error.strerror or error}: {place}".rstrip(": "), 1)
+        except Exception as error:
+            if (fault := _fault(error)) is None:
+                raise
+            _end_job(*fault)
         except Interrupted as stop:
             sys.exit(_fail("\n".join([str(stop), *getattr(stop, "__notes__", ())]), 128 + stop.signal_number))
 
     job.__module__, job.__qualname__ = __name__, command
     return job
+
+
+def _fault(error: Exception) -> tuple[str, int] | None:
+    """Message and exit code of what a person can mend; None for anything else."""
+    if isinstance(error, WaferlabError):
+        return str(error), 2 if isinstance(error, ConfigError) else 1
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}".rstrip(": "), 1
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        place = error.filename2 or error.filename or ""  # of two, the second is the one that was written
+        return f"{error.strerror or error}: {place}".rstrip(": "), 1
+    if isinstance(error, ModuleNotFoundError) and error.name in _WHOLE:
+        return f"this needs the whole of Waferlab, and {error.name} isn't installed: {INSTALL}", 1
+    return None
 
 
 def _lost(lost: "sys.UnraisableHookArgs") -> None:

@@ -14,7 +14,7 @@ from waferlab import processes
 class Bar:
     """One running piece of work; made by `progress`."""
 
-    def __init__(self, title: str, total: int, done: int, live: Progress | None, console: Console) -> None:
+    def __init__(self, title: str, total: int | None, done: int, live: Progress | None, console: Console) -> None:
         self.title, self.total, self.done, self.note = title, total, float(done), ""
         self._live, self._console = live, console
         self._task: TaskID | None = live.add_task(title, total=total, completed=done, note="") if live else None
@@ -26,23 +26,22 @@ class Bar:
 
     def reach(self, done: float, note: str | None = None) -> None:
         """Say how many steps are done in all."""
-        is_last = done >= self.total > self.done
+        is_last = self.total is not None and done >= self.total > self.done
         self.done, self.note = done, self.note if note is None else note
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=done, note=self.note)
         elif (now := time.monotonic()) - self._said >= 10 or is_last:
             self._said = now
             seconds = now - self._started
-            self._console.print(
-                f"{self.title}: {_brief(done)}/{self.total}  {seconds:.0f} s  {self.note}", soft_wrap=True
-            )
+            of = "" if self.total is None else f"/{self.total}"
+            self._console.print(f"{self.title}: {_brief(done)}{of}  {seconds:.0f} s  {self.note}", soft_wrap=True)
 
 
 class _Done(ProgressColumn):
     """Steps done of all."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{_brief(task.completed)}/{task.total:.0f}" if task.total else "")
+        return Text(_brief(task.completed) + (f"/{task.total:.0f}" if task.total else ""))
 
 
 def _brief(done: float) -> str:
@@ -61,8 +60,11 @@ def note(what: str) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0) -> Iterator[Bar]:
-    """Show the progress of `total` steps, `done` of which were made before, on standard error."""
+def progress(title: str, total: int | None, done: int = 0) -> Iterator[Bar]:
+    """Show the progress of `total` steps, or of nobody knows how many, `done` of which were made before.
+
+    It goes to standard error.
+    """
     console = _console()
     if not console.is_terminal:
         yield Bar(title, total, done, None, console)

@@ -224,7 +224,7 @@ class TestMaps:
         assert [each.name for each in found.evaluations] == ["classifier", "majority", "zone_density"]
         table = tmp_path / "maps.npz"
         np.savez(table, maps=np.zeros((3, 52, 52), np.uint8))
-        rows = predicted(found, tmp_path, f"dataset.path={table}")
+        rows = predicted(found, tmp_path, f"input={table}")
         assert [row["wafer"] for row in rows] == ["0", "1", "2"]
         assert sum(float(rows[0][name]) for name in ("Normal", "Center", "Scratch", "Random")) <= 1
         assert len(predicted(found, tmp_path, "dataset=simulated", "dataset.maps=60")) == 60, "labels are not looked at"

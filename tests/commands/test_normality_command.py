@@ -171,9 +171,10 @@ class TestAfterwards:
         np.savez("mine.npz", maps=maps)
         given = [
             f"model={trained(name).model_file}",
-            "dataset.path=mine.npz",
+            "input=mine.npz",
             "output=found",
             "pictures=1",
+            "heat_maps=true",
             f"store={store}",
         ]
         assert main(["predict", *given]) == 0
@@ -184,9 +185,9 @@ class TestAfterwards:
         written = {path.name for path in Path("found").iterdir()}
         said = capsys.readouterr().err
         if name in BLIND:
-            assert written == {"predictions.csv"}
+            assert written == {"predictions.csv", "pictures"}
             assert "abnormal_dies" not in rows[0]
-            assert "pictures=1 has no effect: this model knows nothing of dies" in said
+            assert "heat_maps=true has no effect: this model knows nothing of dies" in said
         else:
             assert written == {"predictions.csv", "heat_maps.npy", "pictures"}
             assert np.load("found/heat_maps.npy").shape == maps.shape

@@ -35,7 +35,7 @@ MISSING = {
     "dataset/maps": ["dataset.path=maps.npz"],
     "dataset/photos": ["dataset.path=photos"],
     "evaluate": ["model=model.safetensors"],
-    "predict": ["model=model.safetensors", "dataset.path=maps.npz"],
+    "predict": ["model=model.safetensors", "input=maps.npz"],
     "report": ["study=mixed_type_kd"],
     "register": [f"model={32 * '0'}", "name=wafers"],
 }

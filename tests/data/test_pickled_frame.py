@@ -78,6 +78,38 @@ class TestHostile:
         with pytest.raises(WaferlabError, match=f"it names {name}"):
             read_columns(file)
 
+    @pytest.mark.parametrize(
+        ("state", "fault"),
+        [
+            ((1, (1,), np.dtype("O"), False, b"\x01" * 8), "has another content"),
+            ((1, (2,), np.dtype("O"), False, [1]), "has another content"),
+            ((1, (1,), np.dtype("i8"), False, [1]), "has another content"),
+            ((1, (1,), np.dtype("i8,O"), False, b"\x01" * 16), "elements of type 'V16'"),
+        ],
+        ids=["bytes for objects", "too few objects", "objects for numbers", "records"],
+    )
+    def test_arrays_are_filled_with_what_fits_them_alone(self, state: object, fault: str, file: Path) -> None:
+        """Numpy's own would take bytes for the addresses of objects."""
+        file.write_bytes(pickle.dumps(Filled(state), 4))
+        with pytest.raises(WaferlabError, match=fault):
+            read_columns(file)
+
+
+class Filled:
+    """Becomes an array with this state."""
+
+    def __init__(self, state: object) -> None:
+        self.state = state
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return np.array([]).__reduce__()[0], (np.ndarray, (0,), b"b"), self.state
+
+
+def test_a_table_without_contents_is_refused(file: Path) -> None:
+    file.write_bytes(b"cpandas.core.frame\nDataFrame\n)\x81}b.")
+    with pytest.raises(WaferlabError, match="is damaged or no pickled table"):
+        read_columns(file)
+
 
 @pytest.mark.parametrize(
     ("content", "fault"),

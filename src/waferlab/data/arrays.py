@@ -63,28 +63,6 @@ def load(
     return Dataset(wafers, split, "arrays", {"left_out": int(np.count_nonzero(split == LEFT_OUT))})
 
 
-def load_maps(path: str) -> Dataset:
-    """Read maps of which nothing is known, to be predicted: the array ``maps`` of an npz file, or a npy file.
-
-    Args:
-        path: of (N, H, W) numbers, 0 no die, 1 pass, 2 fail.
-
-    Returns:
-        All maps, without labels and in no part.
-
-    Raises:
-        WaferlabError: the file is missing, unreadable or not as described.
-    """
-    source = Path(path)
-    if not source.is_file():
-        raise WaferlabError(f"{path} is no file; give an npz file with the array maps, or a npy file: dataset.path=…")
-    stored = Stored(source) if source.suffix == ".npy" else pick(stored_arrays(source), "maps", source)
-    stored.check_shape("N", "H", "W")
-    maps = stored.codes(highest=FAIL)
-    nothing = np.zeros((len(maps), 0), np.uint8)
-    return Dataset(Wafers(maps, nothing, ()), np.full(len(maps), LEFT_OUT, np.int8), "maps", {})
-
-
 def _read_arrays(source: Path, classes: Sequence[str] | None) -> tuple[Wafers, NDArray[np.int8] | None]:
     arrays = {file.stem: Stored(file) for file in source.glob("*.npy")} if source.is_dir() else stored_arrays(source)
     maps = pick(arrays, "maps", source)

@@ -83,15 +83,41 @@ class Stored:
 
         Peak memory is one byte per element and a block: the array never exists whole in its stored type.
         """
+        shape, order, _ = self.header
+        codes, done = np.empty(prod(shape), np.uint8), 0
+        for block in self._codes(highest, BLOCK):
+            codes[done : done + block.size] = block
+            done += block.size
+        return codes.reshape(shape, order=order)
+
+    def rows(self, highest: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+        """The same, at most `at_once` rows (n, …) at a time, in memory for these alone.
+
+        Only in Fortran's order, which numpy writes if the array has it, a row lies scattered over the file, and the
+        array is read whole.
+        """
+        shape, order, _ = self.header
+        if order == "F":
+            try:
+                codes = self.codes(highest)
+            except MemoryError as error:
+                raise WaferlabError(
+                    f"{self} is larger than the memory; save it in C's order, which is read in parts"
+                ) from error
+            yield from (codes[start : start + at_once] for start in range(0, len(codes), at_once))
+        else:
+            blocks = self._codes(highest, at_once * prod(shape[1:]))
+            yield from (block.reshape(-1, *shape[1:]) for block in blocks)
+
+    def _codes(self, highest: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+        """The checked codes, so many at a time, in the order of the file."""
         shape, order, dtype = self.header
-        expected = f"expected whole numbers from 0 to {highest}"
+        expected, size = f"expected whole numbers from 0 to {highest}", prod(shape)
         if dtype.kind not in "biuf" or (dtype.kind == "b" and highest > 1):
             raise WaferlabError(f"{self} holds {dtype}; {expected}")
-        codes = np.empty(prod(shape), np.uint8)
         with self._open() as (stream, _, _):
-            for start in range(0, codes.size, BLOCK):
-                block = codes[start : start + BLOCK]
-                values = np.frombuffer(_read(stream, block.size * dtype.itemsize), dtype)
+            for start in range(0, size, at_once):
+                values = np.frombuffer(_read(stream, min(at_once, size - start) * dtype.itemsize), dtype)
                 valid = (values >= 0) & (values <= highest)
                 if dtype.kind == "f":
                     valid &= values == np.floor(values)
@@ -99,8 +125,7 @@ class Stored:
                     wrong = int(np.argmin(valid))
                     row = np.unravel_index(start + wrong, shape, order)[0]
                     raise WaferlabError(f"{self} holds {values[wrong]} in row {row}; {expected}")
-                block[:] = values
-        return codes.reshape(shape, order=order)
+                yield values.astype(np.uint8)
 
     def texts(self) -> list[str]:
         """The strings of a one-dimensional array of text."""
@@ -108,10 +133,7 @@ class Stored:
         if dtype.kind != "U" or len(shape) != 1:
             raise WaferlabError(f"{self} holds {dtype} of shape {shape}; expected one row of text")
         with self._open() as (stream, _, _):
-            data = _read(stream, shape[0] * dtype.itemsize)
-            text = data.decode("utf-32-be" if dtype.str.startswith(">") else "utf-32-le")
-        width = dtype.itemsize // 4
-        return [text[start : start + width].rstrip("\0") for start in range(0, len(text), width)]
+            return texts_of(_read(stream, shape[0] * dtype.itemsize), dtype)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[IO[bytes], Header, int]]:
@@ -123,6 +145,16 @@ class Stored:
             else:
                 with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
                     yield stream, _read_header(stream), archive.getinfo(self.member).file_size
+
+
+def texts_of(data: bytes, dtype: np.dtype[np.generic]) -> list[str]:
+    """The strings that an array of text holds as bytes, which numpy itself would take for strings whatever they are.
+
+    Raises:
+        UnicodeDecodeError: they are none.
+    """
+    text, width = data.decode("utf-32-be" if dtype.str.startswith(">") else "utf-32-le"), dtype.itemsize // 4
+    return [text[start : start + width].rstrip("\0") for start in range(0, len(text), width)]
 
 
 def stored_arrays(path: Path) -> dict[str, Stored]:

@@ -7,7 +7,9 @@ the file matters. Any other name is refused before it is looked up.
 
 import io
 import pickle
+import re
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from waferlab.progress import Bar, progress
 Column = NDArray[Any]
 
 _BUFFER: Final = 1 << 22  # bytes
+_ELEMENT: Final = re.compile(r"[<>|=]?([biufOSU]\d{1,4}|b1|\?)")
 
 
 def read_columns(path: Path) -> dict[str, Column]:
@@ -33,13 +36,13 @@ def read_columns(path: Path) -> dict[str, Column]:
         try:
             with io.BufferedReader(_Watched(path, bar), _BUFFER) as file:
                 table = _Unpickler(file, encoding="latin1").load()
+            if not isinstance(table, _Frame):
+                raise WaferlabError(f"{path} holds a pickled {type(table).__name__}, not a pandas table")
+            return table.columns()
         except pickle.UnpicklingError as error:
             raise WaferlabError(f"{path} can't be read as a pickled table: {error}") from error
         except (AttributeError, KeyError, IndexError, MemoryError, OverflowError) as error:
             raise WaferlabError(f"{path} is damaged or no pickled table ({type(error).__name__}: {error})") from error
-        if not isinstance(table, _Frame):
-            raise WaferlabError(f"{path} holds a pickled {type(table).__name__}, not a pandas table")
-        return table.columns()
 
 
 class _Index:
@@ -89,19 +92,49 @@ class _Frame:
         }
 
 
-def _reconstruct(kind: type, shape: tuple[int, ...], typecode: Any) -> NDArray[Any]:
-    """An empty array, which the pickle then fills; numpy keeps this function elsewhere in each major version."""
-    return np.ndarray.__new__(kind, shape, typecode)
+class _Dtype:
+    """An element type: numbers, text or objects. Numpy's own would take any state, with which its arrays crash."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if not _ELEMENT.fullmatch(code):
+            raise ValueError(f"its arrays have elements of type {code[:20]!r}")
+        self.plain = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] in ("<", ">"):
+            self.plain = self.plain.newbyteorder(state[1])
+
+
+class _Array(np.ndarray[Any, Any]):
+    """An array that is filled only with what fits it."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, is_fortran, content = state
+        element = dtype.plain
+        if (type(content) is list) != element.hasobject or (element.hasobject and len(content) != prod(shape)):
+            raise ValueError(f"an array of shape {shape} and {element} has another content")
+        super().__setstate__((1, shape, element, is_fortran, content))
+
+
+class _Kind:
+    """Stands for the class of arrays, in calls alone."""
+
+
+def _reconstruct(*_: Any) -> NDArray[Any]:
+    """An array that the pickle then fills; numpy keeps this function elsewhere in each major version."""
+    return np.ndarray.__new__(_Array, (0,), np.uint8)
 
 
 def _from_buffer(buffer: Any, dtype: Any, shape: tuple[int, ...], order: Any, axis_order: Any = None) -> NDArray[Any]:
     """An array of numbers, as numpy pickles them since protocol 5."""
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+    return np.frombuffer(buffer, dtype.plain).reshape(shape, order=order)
 
 
 #: By package, since both moved their classes about: what a name stands for.
 _KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
-    "numpy": {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": _reconstruct, "_frombuffer": _from_buffer},
+    "numpy": {"ndarray": _Kind, "dtype": _Dtype, "_reconstruct": _reconstruct, "_frombuffer": _from_buffer},
     "pandas": {
         **{"DataFrame": _Frame, "BlockManager": _Manager, "new_block": _Block, "_unpickle_block": _Block},
         **{"_new_Index": _new_index, "Index": _Index, "RangeIndex": _Index, "Int64Index": _Index},

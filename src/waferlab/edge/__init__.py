@@ -1,0 +1,1 @@
+"""Predicting with exported models: numpy and onnxruntime, without torch."""

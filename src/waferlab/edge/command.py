@@ -1,0 +1,118 @@
+"""``waferlab predict`` with an exported model: without torch, and without Hydra."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+from waferlab.edge.card import Card
+from waferlab.edge.model import Moved, OnnxModel, Predictor
+from waferlab.edge.predict import Batch, Found, Wanted, of_size, predict
+from waferlab.edge.zoo import exported
+from waferlab.errors import ConfigError, WaferlabError
+from waferlab.formats import read
+from waferlab.formats.block import Reading
+from waferlab.progress import note
+from waferlab.wafer import STATES
+
+#: That are told of, the most frequent ones.
+_PATTERNS_SHOWN: Final = 12
+_TRUTHS: Final = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Wanted):
+    """What to predict, by which model, and what to write.
+
+    Attributes:
+        model: an exported file, or ``zoo/NAME``.
+        input: a file of wafer maps, or a folder of such.
+        format: of the input; None: by its name and content.
+        pass_bins: bins of dies that pass; None: as the file says it, or bin 1.
+    """
+
+    model: str
+    input: Path
+    format: str | None = None
+    pass_bins: tuple[str, ...] | None = None
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Predict as asked for on the command line, and say what was found.
+
+    Raises:
+        ConfigError: a key or a value is wrong.
+        WaferlabError: the model or the input can't be read.
+    """
+    request = parse(arguments)
+    model: Predictor = OnnxModel(exported(request.model) or Path(request.model))
+    if request.threshold is not None and model.card.kind == "class":
+        model = Moved(model, request.threshold)
+    report(predict(model, batches(request, model.card), request), model.card, request)
+
+
+def batches(request: Request, card: Card) -> Iterable[Batch]:
+    """The input's wafers on a model's grid.
+
+    Raises:
+        WaferlabError: the model is for photographs.
+    """
+    if card.states > STATES:
+        raise WaferlabError("this model reads photographs, and this input is of wafer maps; use dataset=photos")
+    bins = None if request.pass_bins is None else frozenset(request.pass_bins)
+    return of_size(read(request.input, request.format, Reading(bins)), card)
+
+
+def report(found: Found, card: Card, wanted: Wanted) -> None:
+    """Say on standard output what was found, and where it was written."""
+    if found.empty:
+        note(
+            f"without any die, and so without an answer that says anything: {found.empty:,} of {found.wafers:,} wafers"
+        )
+    if card.kind == "anomaly" and card.threshold is None and wanted.threshold is None:
+        note("this model has no threshold, as its validation wafers were of one kind; give one: threshold=…")
+    width = max(map(len, found.patterns), default=0)
+    for name, count in found.patterns.most_common(_PATTERNS_SHOWN):
+        print(f"{name:<{width}}  {count:>9,}")
+    if len(found.patterns) > _PATTERNS_SHOWN:
+        print(f"and {len(found.patterns) - _PATTERNS_SHOWN} more")
+    print(f"{found.wafers:,} wafers in {found.seconds:.1f} s")
+    for path in found.written:
+        print(f"wrote {path}")
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """The request that ``key=value`` arguments make.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value is not what it should be.
+    """
+    kinds = get_type_hints(Request)
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        key, is_pair, text = argument.partition("=")
+        if not is_pair or key not in kinds:
+            close = difflib.get_close_matches(key, kinds, n=1)
+            meant = f" Did you mean '{close[0]}'?" if close else f" There are: {', '.join(kinds)}."
+            raise ConfigError(f"'{argument}' is no key=value of `waferlab predict` with an exported model.{meant}")
+        values[key] = _value(key, text, kinds[key])
+    for each in fields(Request):
+        if each.default is MISSING and each.name not in values:
+            raise ConfigError(f"{each.name} is missing: {each.name}=…")
+    return Request(**values)
+
+
+def _value(key: str, text: str, kind: Any) -> Any:
+    """A value of one of the types that `Request` has."""
+    options = get_args(kind) if NoneType in get_args(kind) else (kind,)
+    if NoneType in options and text in ("null", "None"):
+        return None
+    kind = next(option for option in options if option is not NoneType)
+    if get_origin(kind) is tuple:
+        return tuple(part.strip() for part in text.strip("[]()").split(",") if part.strip())
+    try:
+        return _TRUTHS[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{key}={text}: expected {'true or false' if kind is bool else kind.__name__}") from error

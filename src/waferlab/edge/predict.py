@@ -1,0 +1,216 @@
+"""From a stream of wafers to a table, heat maps and pictures: flat memory, however many there are."""
+
+import heapq
+import os
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waferlab.data.ragged import resized
+from waferlab.edge.card import Card
+from waferlab.edge.model import Anomalies, Patterns, Predictor
+from waferlab.edge.pictures import picture
+from waferlab.edge.table import table
+from waferlab.errors import ConfigError
+from waferlab.formats.block import Block
+from waferlab.formats.npz import growing
+from waferlab.progress import progress
+from waferlab.wafer import NO_DIE, STATES, pattern_name
+from waferlab.whole_file import whole_file
+
+TABLE, HEAT_MAPS, PICTURES = "predictions.csv", "heat_maps.npy", "pictures"
+_IN_FLIGHT: Final = 2  # blocks for each thread that wait or are computed
+
+
+class Batch(NamedTuple):
+    """Wafers of a model's size: their names, and maps (n, H, W) uint8 or images (n, H, W, 1 or 3)."""
+
+    names: Sequence[str]
+    maps: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to write, and where.
+
+    Attributes:
+        output: a folder, or the table itself: a path that ends in ``.csv`` or ``.parquet``.
+        threshold: score from which on a wafer is abnormal; None: the model's own.
+        die_threshold: the same for a die.
+        pictures: of how many wafers: of those that something is most surely wrong with.
+        heat_maps: whether to keep the scores of all dies.
+        threads: None: one for each processor.
+    """
+
+    output: Path = Path("predictions")
+    threshold: float | None = None
+    die_threshold: float | None = None
+    pictures: int = 20
+    heat_maps: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be written."""
+        if self.pictures < 0:
+            raise ConfigError(f"pictures={self.pictures} is a number of wafers: 0 or more")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads={self.threads}: at least 1")
+
+    def place(self, name: str) -> Path:
+        """Where the table, heat maps or pictures go: into the folder, or beside a table that has a name."""
+        if self.output.suffix not in (".csv", ".parquet"):
+            return self.output / name
+        return self.output if name == TABLE else self.output.with_name(f"{self.output.stem}_{name}")
+
+
+@dataclass
+class Found:
+    """What came of it.
+
+    Attributes:
+        wafers: how many were predicted.
+        patterns: how many have each pattern; of an anomaly model ``abnormal`` and ``normal``.
+        empty: how many have no die.
+        seconds: that it took.
+        written: files and folders.
+    """
+
+    wafers: int = 0
+    patterns: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+    seconds: float = 0.0
+    written: list[Path] = field(default_factory=list)
+
+
+def of_size(blocks: Iterable[Block], card: Card) -> Iterator[Batch]:
+    """The same wafers on a model's grid."""
+    for block in blocks:
+        yield Batch(block.names, resized(block.maps, card.size, card.resize))
+
+
+def predict(model: Predictor, batches: Iterable[Batch], wanted: Wanted) -> Found:
+    """Write what a model says of wafers; the batches are computed in threads and written in order.
+
+    Raises:
+        WaferlabError: a wafer can't be read; then no table is left.
+    """
+    started, found = time.perf_counter(), Found()
+    lines = _Lines.of(model.card, wanted)
+    highest = _Highest(wanted.pictures)
+    with ExitStack() as stack:
+        add_rows = stack.enter_context(table(wanted.place(TABLE)))
+        add_maps: Callable[[NDArray[Any]], None] | None = None
+        bar = stack.enter_context(progress("wafers", None))
+        for batch, answer in _answered(model, batches, wanted.threads or os.cpu_count() or 1):
+            columns, names = _columns(batch, answer, model.card, lines)
+            add_rows({"image" if model.card.states > STATES else "wafer": batch.names, **columns})
+            if wanted.heat_maps and isinstance(answer, Anomalies) and answer.die_maps is not None:
+                if add_maps is None:
+                    file = stack.enter_context(whole_file(wanted.place(HEAT_MAPS)))
+                    add_maps = stack.enter_context(growing(file, *model.card.size, dtype="<f4"))
+                add_maps(answer.die_maps)
+            highest.see(batch, answer, names, model.card)
+            found.wafers += len(batch.names)
+            found.patterns.update(names)
+            if batch.maps.ndim == 3:
+                found.empty += int((batch.maps == NO_DIE).all((1, 2)).sum())
+            bar.advance(len(batch.names), f"{found.wafers / (time.perf_counter() - started):,.0f} a second")
+    found.seconds = time.perf_counter() - started
+    found.written = [wanted.place(TABLE), *([wanted.place(HEAT_MAPS)] if add_maps else [])]
+    found.written += highest.draw(wanted.place(PICTURES), lines.die)
+    return found
+
+
+class _Lines(NamedTuple):
+    """Scores from which on a wafer, and a die, are abnormal; infinite where the model has no such line."""
+
+    wafer: float
+    die: float
+
+    @classmethod
+    def of(cls, card: Card, wanted: Wanted) -> "_Lines":
+        pairs = ((wanted.threshold, card.threshold), (wanted.die_threshold, card.die_threshold))
+        return cls(*(next((line for line in pair if line is not None), np.inf) for pair in pairs))
+
+
+def _answered(model: Predictor, batches: Iterable[Batch], threads: int) -> Iterator[tuple[Batch, Patterns | Anomalies]]:
+    """Answers in the order of the batches; only so many are under way that memory stays flat."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[Batch, Future[Patterns | Anomalies]]] = deque()
+        try:
+            for batch in batches:
+                waiting.append((batch, pool.submit(model.answer, batch.maps)))
+                if len(waiting) >= threads * _IN_FLIGHT:
+                    first, answer = waiting.popleft()
+                    yield first, answer.result()
+            while waiting:
+                first, answer = waiting.popleft()
+                yield first, answer.result()
+        finally:
+            for _, answer in waiting:
+                answer.cancel()
+
+
+def _columns(
+    batch: Batch, answer: Patterns | Anomalies, card: Card, lines: _Lines
+) -> tuple[Mapping[str, Sequence[Any]], list[str]]:
+    """The table's columns for a batch, and in a word what each wafer is."""
+    if isinstance(answer, Patterns):
+        texts = ["".join(map(str, row)) for row in answer.bits.tolist()]
+        said = {text: pattern_name(row, card.classes) for text, row in zip(texts, answer.bits, strict=True)}
+        names = [said[text] for text in texts]
+        shares = {name: answer.probabilities[:, place].tolist() for place, name in enumerate(card.classes)}
+        return {"pattern": names, "bits": texts, **shares}, names
+    is_abnormal = answer.scores >= lines.wafer
+    columns: dict[str, Sequence[Any]] = {"score": answer.scores.tolist(), "abnormal": is_abnormal.tolist()}
+    if answer.die_maps is not None:
+        columns["abnormal_dies"] = ((answer.die_maps >= lines.die) & (batch.maps != NO_DIE)).sum((1, 2)).tolist()
+    return columns, ["abnormal" if each else "normal" for each in is_abnormal]
+
+
+class _Highest:
+    """The wafers that something is most surely wrong with, so far."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._seen = most, 0
+        self._kept: list[tuple[float, int, str, NDArray[np.uint8], NDArray[np.float32] | None]] = []
+
+    def see(self, batch: Batch, answer: Patterns | Anomalies, names: Sequence[str], card: Card) -> None:
+        """Keep those of a batch that are higher than what is kept."""
+        scores = answer.scores if isinstance(answer, Anomalies) else _concern(answer.probabilities, card.normal)
+        dies = answer.die_maps if isinstance(answer, Anomalies) else None
+        for row in np.argsort(-scores, kind="stable")[: self._most]:
+            score = float(scores[row])
+            if len(self._kept) == self._most and score <= self._kept[0][0]:
+                break
+            title = f"{batch.names[row]}: {names[row]}, {score:.3g}"
+            one = (score, -(self._seen + int(row)), title, batch.maps[row], None if dies is None else dies[row])
+            (heapq.heappushpop if len(self._kept) == self._most else heapq.heappush)(self._kept, one)
+        self._seen += len(batch.names)
+
+    def draw(self, folder: Path, line: float) -> list[Path]:
+        """A picture of each in the folder, instead of earlier ones; the folder, if there is any."""
+        if not self._kept:
+            return []
+        folder.mkdir(parents=True, exist_ok=True)
+        for earlier in folder.glob("[0-9]*_*.png"):
+            earlier.unlink()
+        for place, (*_, title, shown, heat) in enumerate(sorted(self._kept, reverse=True), 1):
+            called = re.sub(r"[^\w.+-]+", "_", title.partition(": ")[0])[:80]
+            picture(title, shown, heat, line).save(folder / f"{place:03d}_{called}.png")
+        return [folder]
+
+
+def _concern(probabilities: NDArray[np.float32], normal: int | None) -> NDArray[np.float32]:
+    """How sure it is that a wafer has any defect (N,)."""
+    found: NDArray[np.float32] = probabilities.max(1) if normal is None else 1 - probabilities[:, normal]
+    return found

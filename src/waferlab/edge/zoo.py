@@ -1,0 +1,25 @@
+"""Exported models by name: files, and those that come with the package."""
+
+from pathlib import Path
+from typing import Final
+
+from waferlab.errors import WaferlabError
+
+_ZOO: Final = "zoo/"
+_SUFFIX: Final = ".onnx"
+_FOLDER: Final = Path(__file__).parents[1] / "zoo"
+
+
+def exported(reference: str) -> Path | None:
+    """The file that a reference to an exported model means; None for any other model.
+
+    Raises:
+        WaferlabError: the zoo has no model of that name; the message lists those it has.
+    """
+    if not reference.startswith(_ZOO):
+        return Path(reference) if reference.endswith(_SUFFIX) else None
+    files = {path.stem: path for path in sorted(_FOLDER.glob(f"*{_SUFFIX}"))}
+    name = reference.removeprefix(_ZOO)
+    if name not in files:
+        raise WaferlabError(f"the zoo has no model '{name}'; it has: {', '.join(files) or 'none'}")
+    return files[name]

@@ -1,0 +1,160 @@
+"""Tables with a row a die, in CSV or Parquet: lot, wafer, x, y, bin."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, compress, count, groupby, pairwise
+from operator import itemgetter, ne
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waferlab.data.npz import reading
+from waferlab.errors import WaferlabError
+from waferlab.formats import tables
+from waferlab.formats.bins import ids, placed, plain
+from waferlab.formats.block import MOST_PLACES, Block, Format, Reading, Wafer, in_blocks, wafer_name
+from waferlab.wafer import FAIL, PASS
+
+#: Lot and wafer, the number of the first row, and of each row x, y and die state, (n, 3).
+_Run = tuple[tuple[str, str], int, NDArray[np.int64]]
+
+#: What each column may be called, in any case, blanks, ``_``, ``-`` and ``.`` left out; of several, the first counts.
+_CALLED: Final = {
+    "lot": ("lot", "lotid", "lotname"),
+    "wafer": ("wafer", "waferid", "wafername", "waferno", "wafernumber", "waferindex"),
+    "x": ("x", "diex", "xcoord", "xcoordinate", "col", "column"),
+    "y": ("y", "diey", "ycoord", "ycoordinate", "row"),
+    "bin": ("bin", "hardbin", "hbin", "softbin", "sbin", "bincode"),
+}
+_FARTHEST: Final = 1 << 31  # coordinate of a die, either way
+
+
+def read(path: Path, told: Reading) -> Iterator[Block]:
+    """Maps of a table, CSV with commas or Parquet, that lists every die.
+
+    The columns are found by their names: ``lot``, ``wafer``, ``x``, ``y`` and ``bin``, or what else they are usually
+    called (``lot_id``, ``die_x``, ``hard_bin``, …). Coordinates are any whole numbers; a map reaches from the smallest
+    to the largest of its wafer, x to the right and y down. Dies in one of `Reading.pass_bins` (1, unless told) pass,
+    others fail, and a place that isn't listed has no die. Of a die that is listed twice, the last row counts: a retest.
+
+    The rows of a wafer stand together; those of one block are in memory.
+
+    Raises:
+        WaferlabError: columns are missing, a row isn't as described, or a wafer comes back after another one.
+    """
+    passing = {plain(label) for label in ({"1"} if told.pass_bins is None else told.pass_bins)}
+    with reading(str(path)):
+        where = f"{path}, {'row' if tables.is_parquet(path) else 'line'}"
+        rows = tables.rows(path, partial(_places, path=path))
+        yield from in_blocks(_wafers(_runs(rows, passing, where), where), path)
+
+
+def write(blocks: Iterable[Block], path: Path) -> None:
+    """A table with the columns lot, wafer, x, y and bin (1 pass, 2 fail), from 0; CSV, unless the path ends otherwise.
+
+    Places around the outermost dies aren't kept, since a list can't say them.
+
+    Raises:
+        WaferlabError: a wafer has no die, there is no wafer, or Parquet is asked for where pyarrow isn't installed.
+    """
+    tables.write((_dies(name, each, path) for name, each in chain.from_iterable(blocks)), path)
+
+
+def _wafers(runs: Iterable[_Run], where: str) -> Iterator[Wafer]:
+    """Each wafer, when its last row is read."""
+    seen = set[str]()
+    for (lot, wafer), parts in groupby(runs, itemgetter(0)):
+        name, dies = wafer_name(lot, wafer), list[NDArray[np.int64]]()
+        for _, number, some in parts:
+            if not wafer:
+                raise WaferlabError(f"{where} {number:,} names no wafer")
+            if name in seen:
+                raise WaferlabError(f"{where} {number:,}: wafer {name} comes back after others; sort by lot and wafer")
+            dies.append(some)
+            if sum(map(len, dies)) > MOST_PLACES:
+                raise WaferlabError(f"{where} {number:,}: wafer {name} has more rows than any wafer has dies")
+        seen.add(name)
+        x, y, states = np.concatenate(dies).T
+        yield name, placed(x, y, states, f"{where} {number:,} is of wafer {name}")
+
+
+def _runs(parts: Iterable[tables.Rows], passing: set[str], where: str) -> Iterator[_Run]:
+    """The rows of one wafer after another, as far as they came together."""
+    for numbers, lots, wafers, *texts in parts:
+        meanings: tuple[Callable[[str], int], ...] = (_coordinate, _coordinate, partial(_state, passing))
+        columns = (_values(*each, numbers, where) for each in zip(texts, meanings, strict=True))
+        dies = np.stack(list(columns), axis=1)
+        names = list(zip(lots, wafers, strict=True))
+        for start, end in pairwise([0, *compress(count(1), map(ne, names[1:], names)), len(names)]):
+            yield names[start], numbers[start], dies[start:end]
+
+
+def _values(texts: Sequence[str], value: Callable[[str], int], numbers: Sequence[int], where: str) -> NDArray[np.int64]:
+    """What the texts of a column say; each that occurs is understood once."""
+    values = dict[str, int]()
+    for text in dict.fromkeys(texts):
+        try:
+            values[text] = value(text)
+        except ValueError as error:
+            raise WaferlabError(f"{where} {numbers[texts.index(text)]:,} has {text[:40]!r} for {error}") from None
+    return np.fromiter(map(values.__getitem__, texts), np.int64, len(texts))
+
+
+def _coordinate(text: str) -> int:
+    try:
+        number = float(text)  # as tables have whole numbers, too: 12.0
+    except ValueError:
+        number = np.nan
+    if not (number.is_integer() and abs(number) < _FARTHEST):
+        raise ValueError("a coordinate; expected a whole number")
+    return int(number)
+
+
+def _state(passing: set[str], text: str) -> int:
+    if not (label := text.strip().removesuffix(".0")):
+        raise ValueError("a bin")
+    return PASS if plain(label) in passing else FAIL
+
+
+def _dies(name: str, states: NDArray[np.uint8], path: Path) -> dict[str, list[Any]]:
+    """The columns of a wafer's dies; as a die state says 1 for pass and 2 for fail, it is the bin."""
+    lot, wafer = ids(name)
+    y, x = np.nonzero(states)
+    if not len(x):
+        raise WaferlabError(f"{path}: wafer {name} has no die, so no row in a list of dies; leave it out")
+    columns = ([lot] * len(x), [wafer] * len(x), x.tolist(), y.tolist(), states[y, x].tolist())
+    return dict(zip(_CALLED, columns, strict=True))
+
+
+def _recognises(head: bytes) -> bool:
+    line = head.decode("utf-8-sig", "replace").partition("\n")[0]
+    return head.startswith(tables.PARQUET) or all(_found(line.replace('"', "").split(",")).values())
+
+
+def _found(header: Sequence[str]) -> dict[str, list[int]]:
+    """Where each of the five columns could be, best first."""
+    called = [re.sub(r"[\s_.-]", "", name).lower() for name in header]
+    return {column: [called.index(name) for name in names if name in called] for column, names in _CALLED.items()}
+
+
+def _places(header: Sequence[str], path: Path) -> list[int]:
+    """Where they are."""
+    found = _found(header)
+    if missing := [column for column, places in found.items() if not places]:
+        raise WaferlabError(
+            f"{path} has no column {', '.join(missing)}; expected {', '.join(_CALLED)}, and it has: "
+            f"{', '.join(header)[:200] or 'none'}"
+        )
+    return [places[0] for places in found.values()]
+
+
+FORMAT: Final = Format(
+    name="dies",
+    suffixes=(".csv", ".parquet"),
+    recognises=_recognises,
+    read=read,
+    write=write,
+)
