@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 import logging
 import os
 import re
@@ -90,7 +91,7 @@ def _main(arguments: list[str]) -> int:
 
 def _run(command: str, arguments: list[str]) -> None:
     try:
-        if command == "predict" and _is_exported(arguments):
+        if command == "predict" and (_is_exported(arguments) or importlib.util.find_spec("hydra") is None):
             importlib.import_module("waferlab.edge.command").run(arguments)
         else:
             _compose_and_run(command, arguments)

@@ -57,7 +57,7 @@ class OnnxModel:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         if not path.is_file():
-            raise WaferlabError(f"{path} doesn't exist")
+            raise WaferlabError(f"{path} doesn't exist; give a file that `waferlab export` has made, or zoo/NAME")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4
