@@ -22,7 +22,9 @@ done
 mkdir "$scratch/elsewhere"
 cd "$scratch/elsewhere"
 set -x
+"$scratch/edge/bin/python" -c "import numpy; numpy.save('maps.npy', numpy.ones((3, 52, 52), 'uint8'))"
 "$scratch/edge/bin/waferlab" --help
+"$scratch/edge/bin/waferlab" predict model=zoo/mixed input=maps.npy output=found.csv
 waferlab=$scratch/train/bin/waferlab
 "$waferlab" --help
 "$waferlab" train --cfg job
