@@ -27,8 +27,8 @@ def picture(title: str, shown: NDArray[np.uint8], heat: NDArray[np.float32] | No
     """
     if shown.ndim == 2 and shown.any():  # without the empty places around a small wafer
         rows, columns = (np.flatnonzero(shown.any(axis)) for axis in (1, 0))
-        place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        shown, heat = shown[place], None if heat is None else heat[place]
+        inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        shown, heat = shown[inside], None if heat is None else heat[inside]
     plain = _coloured(shown)
     panels = [plain] if heat is None else [plain, _heated(plain, shown, heat, line)]
     scale = max(1, round(_SIDE / max(shown.shape[:2])))
