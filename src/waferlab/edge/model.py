@@ -12,9 +12,9 @@ from waferlab.edge.card import KEY, Card
 from waferlab.errors import WaferlabError
 from waferlab.wafer import STATES
 
-#: Pixels that are run together, at most: more is not faster, and takes memory.
+#: Maps that are run together, at most, and their places: what more of them need leaves a processor's caches.
+_MAPS_AT_ONCE: Final = 64
 _PLACES_AT_ONCE: Final = 1 << 20
-_MAPS_AT_ONCE: Final = 256
 
 
 class Patterns(NamedTuple):
