@@ -1,4 +1,4 @@
-"""The ONNX graph of a classifier of one class: it answers as the model does, and its network is in it once."""
+"""Models as graphs: they encode and answer as the models do, and a network is in its graph once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from onnxruntime import InferenceSession
 from waferlab.config import ModelConfig
 from waferlab.models.classifier import Classifier, predict_logits
 from waferlab.models.decision import Decision
-from waferlab.models.graph import INPUT, save_graph
+from waferlab.models.graph import INPUT, graph_of, outputs_of, save_graph
 
 CLASSES = ("Center", "Normal", "Scratch")
 MAPS = np.random.default_rng(0).integers(0, 3, (40, 16, 16), np.uint8)
@@ -30,7 +30,7 @@ def inspector(decision: Decision, encoding: str = "die_fail") -> Classifier:
     model.decision = decision
     with torch.no_grad():
         net: Any = model.net
-        net.classify.bias -= predict_logits(model, MAPS if encoding == "die_fail" else IMAGES).mean(0)
+        net.classify.bias -= predict_logits(model, IMAGES if encoding == "pixels" else MAPS).mean(0)
     return model
 
 
@@ -67,3 +67,52 @@ def test_holds_the_network_once(tmp_path: Path) -> None:
         for views in (False, True)
     ]
     assert nodes[1] < 2 * nodes[0]
+
+
+class TestGraphOf:
+    @pytest.mark.parametrize("encoding", ["ordinal", "signed", "die_fail", "one_hot"])
+    def test_encodes_exactly_as_the_model_does(self, encoding: str) -> None:
+        model, maps = inspector(Decision(), encoding), torch.from_numpy(MAPS)
+        graph: Any = graph_of(model)
+        assert torch.equal(graph.model.encode(maps), model.encode(maps))
+
+    def test_gives_logits_where_the_reader_decides(self) -> None:
+        model, maps = inspector(Decision()), torch.from_numpy(MAPS)
+        model.decision = None
+        assert outputs_of(model, decided=False) == ("logits",)
+        with torch.no_grad():
+            (logits,) = graph_of(model, decided=False)(maps)
+            bits, probabilities = graph_of(model)(maps)
+            assert torch.allclose(logits, model.eval()(maps), atol=1e-5)
+        assert torch.equal(bits, (logits > 0).byte())
+        assert torch.equal(probabilities, logits.sigmoid())
+
+    def test_of_one_class_always_decides_itself(self) -> None:
+        model = inspector(Decision())
+        assert outputs_of(model) == outputs_of(model, decided=False) == ("bits", "probabilities")
+
+    def test_is_a_copy_and_leaves_the_model_as_it_is(self) -> None:
+        model = inspector(Decision()).train()
+        before = model.encode
+        graph: Any = graph_of(model)
+        assert all(part.training for part in model.modules())
+        assert not any(part.training for part in graph.modules())
+        assert model.encode == before
+        assert not {id(each) for each in model.parameters()} & {id(each) for each in graph.parameters()}
+
+    def test_votes_of_all_views_that_maps_of_unequal_sides_have(self) -> None:
+        given = {
+            "_target_": "waferlab.models.students.Compact",
+            "encoding": "die_fail",
+            "width": 4,
+            "depths": [1, 1, 1],
+        }
+        torch.manual_seed(0)
+        model = Classifier(ModelConfig.model_validate(given), CLASSES, (16, 20)).eval()
+        model.decision = Decision(0.01, True)
+        maps = np.random.default_rng(1).integers(0, 3, (9, 16, 20), np.uint8)
+        with torch.no_grad():
+            bits, probabilities = graph_of(model)(torch.from_numpy(maps))
+        expected = model.answer(maps)
+        np.testing.assert_allclose(probabilities, expected[1], atol=1e-4)
+        assert np.array_equal(bits, expected[0])

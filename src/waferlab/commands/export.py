@@ -1,0 +1,184 @@
+"""``waferlab export``: a trained model as a file of kilobytes that predicts elsewhere, checked against the model."""
+
+import json
+import shlex
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.exceptions import MlflowException
+from omegaconf import DictConfig
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.table import Table
+
+from waferlab.config import TrackingConfig, experiment_config
+from waferlab.data.dataset import TAUGHT, Dataset
+from waferlab.data.ragged import Resize
+from waferlab.data.single_label import DEFECT, NORMAL, single_label
+from waferlab.deploy.check import Measured, Tolerance, exported
+from waferlab.deploy.formats import FORMATS, Name, Source
+from waferlab.errors import ConfigError, WaferlabError
+from waferlab.experiment.begin import read_dataset
+from waferlab.experiment.compose import checked
+from waferlab.experiment.networks import TrainedModel, require_match
+from waferlab.models.anomaly_model import AnomalyModel
+from waferlab.models.card import card_of
+from waferlab.models.classifier import Classifier
+from waferlab.progress import say
+from waferlab.schema import Component, Schema
+from waferlab.tracking.registry import REGISTERED, registered
+from waferlab.tracking.run import CONFIG_FILE
+from waferlab.tracking.tracker import Tracker
+from waferlab.whole_file import write_whole
+
+
+class ExportConfig(Schema):
+    """What to export, and to what.
+
+    Attributes:
+        run, model: a finished model: an MLflow run id, a registered model, or a model file; `model` is what counts.
+        format: name in `waferlab.deploy.formats.FORMATS`.
+        output: the file, or None for one in the folder ``exported`` that is called by the model and the format.
+        dataset: whose validation part it is checked on, or None for the one that the run was trained on.
+        calibration: number of training maps that show which values occur.
+        most_difference, most_loss: as in `waferlab.deploy.check.Tolerance`.
+        modules: of your own networks, imported before the model is read.
+        tracking, store: where runs lie.
+    """
+
+    run: str | None
+    model: str
+    format: Name
+    output: Path | None
+    dataset: Component | None = None
+    calibration: int = Field(ge=1)
+    most_difference: float = Field(ge=0)
+    most_loss: float = Field(ge=0)
+    modules: list[str]
+    tracking: TrackingConfig
+    store: Path
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_a_model(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("model") is None:
+            raise ValueError("run: which model? Give the id of an MLflow run, a registered model, or a model file")
+        return values
+
+
+def run(composed: DictConfig) -> None:
+    """Export as composed on the command line, and print what the file came to.
+
+    Raises:
+        ConfigError: the configuration doesn't fit, or a package is missing.
+        WaferlabError: the model or its data can't be read, it has no such form, or the file is out of tolerance.
+    """
+    config = checked(ExportConfig, composed)
+    file_format = FORMATS[config.format]
+    file_format.require()
+    if config.dataset is not None:
+        config.dataset.checked("dataset")
+    tracker = Tracker(config.tracking, config.store)
+    file, model = _read(config, tracker)
+    run_id = _run_of(config.model, tracker)
+    output = config.output or _usual_output(config, run_id or file.stem)
+    if output.suffix != file_format.suffix:
+        raise ConfigError(f"output={output}: a file of format={config.format} ends in {file_format.suffix}")
+    say("reading the data")
+    dataset = _dataset(config, model, run_id, tracker)
+    require_match(model, dataset, f"model={config.model}")
+    source, val = _source(config, model, dataset, run_id), dataset.part("val")
+    say("exporting, and checking what was exported")
+    tolerance = Tolerance(config.most_difference, config.most_loss)
+    content, rows = exported(source, config.format, file.stat().st_size, val, tolerance)
+    write_whole(output, content)
+    _print(rows, len(val), output)
+
+
+def _read(config: ExportConfig, tracker: Tracker) -> tuple[Path, Classifier | AnomalyModel]:
+    trained = TrainedModel(
+        model=config.model, modules=config.modules, precision="32-true", compile=False, tracking=config.tracking,
+        store=config.store,
+    )  # fmt: skip
+    return trained.read(tracker)
+
+
+def _run_of(reference: str, tracker: Tracker) -> str | None:
+    """The run whose model is meant; None where it is a file."""
+    if Path(reference).exists():
+        return None
+    return registered(tracker, reference) if reference.startswith(REGISTERED) else reference
+
+
+def _dataset(config: ExportConfig, model: Classifier | AnomalyModel, run_id: str | None, tracker: Tracker) -> Dataset:
+    """The data set that is given, or the run's, with labels as the model has them."""
+    if config.dataset is not None:
+        dataset: Dataset = config.dataset.build("dataset")
+    elif run_id is not None:
+        dataset = _trained_on(run_id, tracker)
+    else:
+        raise ConfigError("dataset: a model file doesn't say what it was trained on; give its data: dataset=…")
+    if isinstance(model, Classifier) and model.decision is not None:
+        return single_label(dataset, "defect" if model.classes == (NORMAL, DEFECT) else "class")
+    return dataset
+
+
+def _trained_on(run_id: str, tracker: Tracker) -> Dataset:
+    """The data set of a run's own configuration.
+
+    Raises:
+        WaferlabError: the run kept none that this version can read, or the data are no longer there.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(tracker.client.download_artifacts(run_id, CONFIG_FILE, folder))
+            config = experiment_config(json.loads(kept.read_text(encoding="utf-8")))
+    except (MlflowException, OSError, ValueError, ConfigError) as error:
+        said = str(error).splitlines()[0]
+        raise WaferlabError(f"run {run_id} doesn't say what it was trained on ({said}); give dataset=…") from error
+    return read_dataset(config.dataset, "dataset", config.withhold)
+
+
+def _source(config: ExportConfig, model: Classifier | AnomalyModel, dataset: Dataset, run_id: str | None) -> Source:
+    """The model with its card, and some training maps, spread evenly, where the format looks at any."""
+    calibrates = FORMATS[config.format].calibrates
+    dataset.require("val", *(("train",) if calibrates else ()))
+    maps = dataset.part(*TAUGHT if calibrates else ("val",)).maps
+    resize: Resize = "keep" if dataset.wafers.native is None else dataset.wafers.resize
+    some = np.asarray(maps[:: -(-len(maps) // config.calibration)])
+    return Source(model, card_of(model, resize, run_id), some)
+
+
+def _usual_output(config: ExportConfig, stem: str) -> Path:
+    _, dash, kind = config.format.partition("-")
+    return Path("exported") / f"{stem}{dash}{kind}{FORMATS[config.format].suffix}"
+
+
+def _print(rows: list[Measured], wafers: int, output: Path) -> None:
+    """What the original and the file came to, where the file is, and what to do with it."""
+    console = Console()
+    title = f"validation part, {wafers:,} wafers; percent; one thread"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for head in (*rows[0].right, "agree", "differs", "bytes", "maps/s", "ms/map"):
+        table.add_column(head, justify="right")
+    for row in rows:
+        right = [f"{share:.2f}" for share in row.right.values()]
+        compared = ["", ""] if row is rows[0] else [f"{row.agreement:.2f}", f"{row.difference:.2g}"]
+        speed = [f"{row.maps_per_second:,.0f}", f"{row.milliseconds:.3f}"]
+        table.add_row(row.name, *right, *compared, f"{row.bytes:,}", *speed)
+    console.print(table)
+    if len(rows) > 2:
+        console.print(_of_speed(rows[-1], rows[-2]), highlight=False)
+    console.print(f"wrote {output}\n", highlight=False, soft_wrap=True)
+    if output.suffix == FORMATS["onnx"].suffix:
+        command = shlex.join(["waferlab", "predict", f"model={output}"])
+        console.print(f"{'next':<8} {command} input=… output=…", highlight=False, soft_wrap=True, markup=False)
+
+
+def _of_speed(int8: Measured, plain: Measured) -> str:
+    """Whether int8 is faster on this machine."""
+    batches, single = int8.maps_per_second / plain.maps_per_second, plain.milliseconds / int8.milliseconds
+    return f"{int8.name} against {plain.name}: {batches:.2f} times as fast in batches, {single:.2f} for one map"
