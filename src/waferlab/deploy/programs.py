@@ -85,7 +85,9 @@ def program_answers(content: bytes, model: Classifier | AnomalyModel) -> Answer:
     names = outputs_of(model, decided=False)
     with quiet():  # the runtime tells of processors that it doesn't know
         _unsafe_reset_threadpool(1)
-        method = Runtime.get().load_program(content).load_method("forward")
+        program = Runtime.get().load_program(content)
+        method = program.load_method("forward")
+    method.program = program  # which it reads, but doesn't keep alive
 
     def answer(maps: NDArray[np.uint8]) -> Outputs:
         found = method.execute([torch.from_numpy(maps)])
