@@ -12,6 +12,7 @@ from waferlab.config import TrackingConfig
 from waferlab.data.simulator import load
 from waferlab.edge.model import OnnxModel, Patterns
 from waferlab.models.files import load_any
+from waferlab.tracking.study import read_study
 from waferlab.tracking.tracker import Tracker
 
 DATA = ("dataset.maps=240", "dataset.seed=5")
@@ -40,6 +41,10 @@ def here(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def file_of(run: str, store: Path) -> Path:
     return store / "runs" / run / "model.safetensors"
+
+
+def runs(store: Path) -> Tracker:
+    return Tracker(TrackingConfig(uri=None, experiment="waferlab", tags={}), store)
 
 
 class TestExport:
@@ -94,6 +99,28 @@ class TestExport:
         assert main(["register", f"model={trained}", "name=wafers"]) == 0
         assert main(["export", "run=models:/wafers/1", "output=registered.onnx"]) == 0
         assert OnnxModel(here / "registered.onnx").card.run == trained
+
+
+class TestOnTheTestPart:
+    def test_a_file_is_an_arm_of_the_models_study_with_what_it_costs(self, here: Path, store: Path) -> None:
+        study = ("+tracking.tags.study=deployed", "+tracking.tags.arm=small", "+tracking.tags.reach=90")
+        run = waferlab.train(*DATA, *SMALL, *study, "trainer.max_epochs=1", f"store={store}", "seed=7").run_id
+        assert main(["export", f"run={run}", "format=onnx-int8-weights", "most_loss=100", "test=true"]) == 0
+        file = here / "exported" / f"{run}-int8-weights.onnx"
+        of_file, of_model = read_study(runs(store), "deployed")
+        assert (of_model.arm, of_file.arm) == ("small", "small onnx-int8-weights")
+        assert (of_file.seed, of_file.data, of_file.tags["reach"]) == ("7", of_model.data, "90")
+        found, test = of_file.metrics["model"], load(maps=240, seed=5).part("test")
+        right = (OnnxModel(file).predict(test.maps) == test.labels).all(1).mean()
+        assert found["exact_match"] == pytest.approx(right)
+        assert found["bytes"] == file.stat().st_size
+        assert found["maps_per_second"] > 1000 / found["milliseconds"] > 1
+        assert 20 < found["megabytes"] < 200
+
+    def test_is_left_alone_where_nobody_asks(self, trained: str, here: Path, store: Path) -> None:
+        before = len([*runs(store).search("")])
+        assert main(["export", f"run={trained}"]) == 0
+        assert len([*runs(store).search("")]) == before
 
 
 class TestRefused:

@@ -3,10 +3,12 @@
 import json
 import shlex
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 from pydantic import Field, model_validator
@@ -19,17 +21,19 @@ from waferlab.data.ragged import Resize
 from waferlab.data.single_label import DEFECT, NORMAL, single_label
 from waferlab.deploy.check import Measured, Tolerance, exported
 from waferlab.deploy.formats import FORMATS, Name, Source
+from waferlab.deploy.judge import judged
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.begin import read_dataset
-from waferlab.experiment.compose import checked
+from waferlab.experiment.compose import checked, command_line
 from waferlab.experiment.networks import TrainedModel, require_match
+from waferlab.experiment.teachers import dataset_tags
 from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.card import card_of
 from waferlab.models.classifier import Classifier
 from waferlab.progress import say
 from waferlab.schema import Component, Schema
 from waferlab.tracking.registry import REGISTERED, registered
-from waferlab.tracking.run import CONFIG_FILE
+from waferlab.tracking.run import CONFIG_FILE, EVALUATION, STUDY
 from waferlab.tracking.tracker import Tracker
 from waferlab.whole_file import write_whole
 
@@ -44,6 +48,7 @@ class ExportConfig(Schema):
         dataset: whose validation part it is checked on, or None for the one that the run was trained on.
         calibration: number of training maps that show which values occur.
         most_difference, most_loss: as in `waferlab.deploy.check.Tolerance`.
+        test: judge the file on the test part, too, as an MLflow run beside those of the model's study.
         modules: of your own networks, imported before the model is read.
         tracking, store: where runs lie.
     """
@@ -56,6 +61,7 @@ class ExportConfig(Schema):
     calibration: int = Field(ge=1)
     most_difference: float = Field(ge=0)
     most_loss: float = Field(ge=0)
+    test: bool
     modules: list[str]
     tracking: TrackingConfig
     store: Path
@@ -89,12 +95,16 @@ def run(composed: DictConfig) -> None:
     say("reading the data")
     dataset = _dataset(config, model, run_id, tracker)
     require_match(model, dataset, f"model={config.model}")
+    if config.test:
+        dataset.require("test")
     source, val = _source(config, model, dataset, run_id), dataset.part("val")
     say("exporting, and checking what was exported")
     tolerance = Tolerance(config.most_difference, config.most_loss)
     content, rows = exported(source, config.format, file.stat().st_size, val, tolerance)
     write_whole(output, content)
     _print(rows, len(val), output)
+    if config.test:
+        _log(config, judged(content, config.format, source, dataset.part("test")), dataset, run_id, tracker)
 
 
 def _read(config: ExportConfig, tracker: Tracker) -> tuple[Path, Classifier | AnomalyModel]:
@@ -149,6 +159,21 @@ def _source(config: ExportConfig, model: Classifier | AnomalyModel, dataset: Dat
     resize: Resize = "keep" if dataset.wafers.native is None else dataset.wafers.resize
     some = np.asarray(maps[:: -(-len(maps) // config.calibration)])
     return Source(model, card_of(model, resize, run_id), some)
+
+
+def _log(
+    config: ExportConfig, found: Mapping[str, float], dataset: Dataset, run_id: str | None, tracker: Tracker
+) -> None:
+    """As an evaluation of the model: an arm of its own, called by the model's and the format."""
+    trained = tracker.find(run_id) if run_id else None
+    of_study = {tag: value for tag, value in trained.data.tags.items() if tag in STUDY} if trained else {}
+    if "arm" in of_study:
+        of_study["arm"] += f" {config.format}"
+    command = command_line("export", HydraConfig.get().overrides.task)
+    tags = {"role": EVALUATION, "model": run_id or config.model, "command": command, **dataset_tags(dataset)}
+    with tracker.run(f"export {config.format}", {**tags, **of_study, **config.tracking.tags}) as opened:
+        opened.parameters(config.model_dump(mode="json", by_alias=True))
+        opened.metrics({f"test/model/{name}": value for name, value in found.items()})
 
 
 def _usual_output(config: ExportConfig, stem: str) -> Path:

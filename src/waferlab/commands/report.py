@@ -47,14 +47,19 @@ INSPECTED: Final = {
 }
 EXPLANATION = (
     "Metrics, paper and reach in percent. Mean ± sample standard deviation over n seeds. Paper: the published figure. "
-    "Reach: what the study set out for. Bytes: the model file in fp32. Exact match: all bits of a map are right. Image "
-    "AUROC is of wafers; AUROC, AUPR, AUPRO and F1 (at the threshold chosen on validation) are of dies, those that the "
-    "mask calls abnormal."
+    "Reach: what the study set out for. Bytes: the model file, in fp32 where nothing else is said. Exact match: all "
+    "bits of a map are right. Image AUROC is of wafers; AUROC, AUPR, AUPRO and F1 (at the threshold chosen on "
+    "validation) are of dies, those that the mask calls abnormal."
 )
 #: What else there is to know where it was measured how long models took to fit.
 SPEED = (
     " Fit s: seconds to fit, without its teacher's training. Maps/s: answers a second, on the machine that the runs "
     "were on, which may have been busy with others."
+)
+#: What else there is to know of exported files.
+DEPLOYED = (
+    " Rows that name a format are of exported files: their bytes, answers a second in batches of 64 and ms for a "
+    "single map, both in one thread, and MB (1e6 bytes) that a process takes that only predicts."
 )
 #: What else there is to know of `INSPECTED`.
 ONE_CLASS = (
@@ -102,6 +107,8 @@ def write_report(study: str, runs: Sequence[StudyRun], folder: Path, teachings: 
     explained = EXPLANATION + (ONE_CLASS if any(_metrics(table) == INSPECTED for table in tables.values()) else "")
     if any("fit_seconds" in row.metrics for table in tables.values() for row in table):
         explained += SPEED
+    if any("milliseconds" in row.metrics for table in tables.values() for row in table):
+        explained += DEPLOYED
     lines += [f"Written by `waferlab report study={study}`. {explained}", ""]
     for data, members in by_data(runs).items():
         lines += [*_section(data, members, tables[_named(data)]), ""]
@@ -156,6 +163,9 @@ def _columns(table: Sequence[Row], escape: Callable[[str], str] = markdown.text)
         made["of one view"] = partial(_percent, _ONE_VIEW)
     if any("fit_seconds" in row.metrics for row in table):
         made |= {"fit s": partial(_number, "fit_seconds"), "maps/s": partial(_number, "maps_per_second")}
+    if any("milliseconds" in row.metrics for row in table):
+        speed = {"maps/s": partial(_number, "maps_per_second"), "ms": partial(_number, "milliseconds", digits=3)}
+        made |= speed | {"MB": partial(_number, "megabytes")}
     made["parameters"] = lambda row: f"{row.parameters:,}"
     made["bytes"] = lambda row: "" if row.bytes is None else f"{row.bytes:,}"
     if any(row.claim is not None for row in table):
@@ -233,7 +243,9 @@ def _commands(runs: Sequence[StudyRun]) -> list[str]:
 def _printed(title: str, table: Sequence[Row]) -> Table:
     """The table in 80 columns; what doesn't fit stands in the file only."""
     printed = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    left_out = {"parameters"} if _metrics(table) == CLASSIFIED else {"parameters", "bytes", "n", "fit s", "maps/s"}
+    left_out = {"parameters", "maps/s", "ms", "MB"}
+    if _metrics(table) != CLASSIFIED:
+        left_out |= {"bytes", "n", "fit s"}
     columns = {head: cell for head, cell in _columns(table, rich_escape).items() if head not in left_out}
     for head in columns:
         printed.add_column(head, justify="right" if head else "left", no_wrap=bool(head))
@@ -246,8 +258,8 @@ def _percent(metric: str, row: Row) -> str:
     return _spread(row.metrics.get(metric))
 
 
-def _number(metric: str, row: Row) -> str:
-    return f"{row.metrics[metric].mean:,.0f}" if metric in row.metrics else ""
+def _number(metric: str, row: Row, digits: int = 0) -> str:
+    return f"{row.metrics[metric].mean:,.{digits}f}" if metric in row.metrics else ""
 
 
 def _spread(share: Spread | None) -> str:

@@ -76,9 +76,9 @@ def exported(
         WaferlabError: the model has no such form, or comes to something else in it.
     """
     own, plain = own_answer(source.model), FORMATS[name].plain
-    with _one_thread():
+    with one_thread():
         expected = in_batches(own, val.maps)
-        rows = [_measured("model", file_bytes, own, expected, expected, source.card, val)]
+        rows = [measured("model", file_bytes, own, expected, expected, source.card, val)]
         for each in (name,) if plain is None else (plain, name):
             with _exporting(each):
                 content = FORMATS[each].make(source)
@@ -86,7 +86,7 @@ def exported(
                 found = in_batches(answer, val.maps)
             if not all(np.isfinite(output).all() for output in found.values()):
                 raise WaferlabError(f"{each}: some of its outputs are no finite numbers; nothing was written")
-            rows.append(_measured(each, len(content), answer, found, expected, source.card, val))
+            rows.append(measured(each, len(content), answer, found, expected, source.card, val))
     if plain is None:
         _require_same(rows[-1], tolerance.difference)
     else:
@@ -112,13 +112,14 @@ def _require_as_right(original: Measured, made: Measured, most: float) -> None:
             )
 
 
-def _measured(
-    name: str, file_bytes: int, answer: Answer, found: Outputs, expected: Outputs, card: Card, val: Wafers
+def measured(
+    name: str, file_bytes: int, answer: Answer, found: Outputs, expected: Outputs, card: Card, wafers: Wafers
 ) -> Measured:
-    batch = np.asarray(val.maps[: at_most(AT_ONCE, card.size)])
+    """What gives such an answer, of which is known what it found for all of these wafers, and what was expected."""
+    batch = np.asarray(wafers.maps[: at_most(AT_ONCE, card.size)])
     agree = (_decisions(found, card) == _decisions(expected, card)).all(1)
     return Measured(
-        name, file_bytes, _right(found, card, val), 100 * float(agree.mean()), _difference(found, expected),
+        name, file_bytes, _right(found, card, wafers), 100 * float(agree.mean()), _difference(found, expected),
         len(batch) / _seconds(lambda: answer(batch)), 1000 * _seconds(lambda: answer(batch[:1])),
     )  # fmt: skip
 
@@ -162,7 +163,8 @@ def _seconds(do: Callable[[], object]) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Torch computes in one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -103,6 +103,8 @@ class Compact(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of (B, channels, H, W)."""
+        if self.training:
+            x = x.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU
         x = self.features(x)
         logits: Tensor = self.classify(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
         return logits

@@ -28,6 +28,8 @@ TRIAL_STATE, TRIAL_VALUES, SWEEP_ID = "trial.state", "trial.values", "sweep.id"
 #: What a run is, as its tag ``role`` says: a whole experiment, the training of a teacher, an evaluation, or a sweep of
 #: experiments.
 EXPERIMENT, TEACHER, EVALUATION, SWEEP = "experiment", "teacher", "evaluation", "sweep"
+#: Tags that say what a run is in a study.
+STUDY = ("study", "arm", "claim", "reach")
 
 Value = TypeVar("Value")
 #: Logs something with a client to the run of this id.
