@@ -10,7 +10,9 @@ import waferlab
 from waferlab.cli import main
 from waferlab.config import TrackingConfig
 from waferlab.data.simulator import load
+from waferlab.deploy import check
 from waferlab.edge.model import OnnxModel, Patterns
+from waferlab.models.classifier import Classifier
 from waferlab.models.files import load_any
 from waferlab.tracking.study import read_study
 from waferlab.tracking.tracker import Tracker
@@ -99,6 +101,30 @@ class TestExport:
         assert main(["register", f"model={trained}", "name=wafers"]) == 0
         assert main(["export", "run=models:/wafers/1", "output=registered.onnx"]) == 0
         assert OnnxModel(here / "registered.onnx").card.run == trained
+
+
+class TestWeightsOfFewBits:
+    def test_of_a_student_that_learnt_with_them_are_those_it_learnt_with(self, here: Path, store: Path) -> None:
+        run = waferlab.train(*DATA, *SMALL, "trainer.max_epochs=2", "weight_bits=4", f"store={store}").run_id
+        assert main(["export", f"run={run}", "format=onnx-int4-weights", "most_loss=0"]) == 0
+        file = here / "exported" / f"{run}-int4-weights.onnx"
+        assert file.stat().st_size < file_of(run, store).stat().st_size / 2
+        maps, model = load(maps=50, seed=6).wafers.maps, load_any(file_of(run, store))
+        assert isinstance(model, Classifier)
+        found = OnnxModel(file).answer(maps)
+        assert isinstance(found, Patterns)
+        assert np.abs(found.probabilities - model.answer(maps)[1]).max() < 0.01
+
+    def test_of_another_one_may_lose_too_much(
+        self, trained: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(check, "_right", lambda found, card, wafers: {"exact match": float(found["logits"].sum())})
+        assert main(["export", f"run={trained}", "format=onnx-int4-weights", "most_loss=0"]) == 1
+        assert "(a student that learns with weight_bits=4 loses less)" in capsys.readouterr().err
+
+    def test_without_a_student_mean_nothing(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["train", "student=none", "weight_bits=4"]) == 2
+        assert "weight_bits: there is no student" in capsys.readouterr().err
 
 
 class TestOnTheTestPart:

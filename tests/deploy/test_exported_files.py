@@ -13,9 +13,9 @@ from waferlab.edge.card import KEY, Card
 from waferlab.edge.model import Anomalies, OnnxModel, Patterns
 from waferlab.models.classifier import Classifier, predict_logits
 
-ONNX: tuple[Name, ...] = ("onnx", "onnx-int8-weights", "onnx-int8")
+ONNX: tuple[Name, ...] = ("onnx", "onnx-int8-weights", "onnx-int8", "onnx-int4-weights")
 #: Of a standard deviation of the outputs: how far they may be off.
-NEAR = {"onnx": 1e-4, "onnx-int8-weights": 0.2, "onnx-int8": 0.6}
+NEAR = {"onnx": 1e-4, "onnx-int8-weights": 0.2, "onnx-int8": 0.6, "onnx-int4-weights": 2.5}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,11 @@ class TestPatterns:
 
     def test_files_take_two_kilobytes_beside_their_weights(self, patterns: Source, classifier: Classifier) -> None:
         weights = classifier.fused().parameters_count
-        plain, small, static = (len(FORMATS[name].make(patterns)) for name in ONNX)
+        plain, small, static, least = (len(FORMATS[name].make(patterns)) for name in ONNX)
         assert 4 * weights < plain < 4 * weights + 2048
         assert weights < small < weights + 2048
         assert weights < static < weights + 3072
+        assert weights / 2 < least < weights / 2 + 3072
 
     def test_files_are_the_same_each_time(self, patterns: Source) -> None:
         again = replace(patterns)

@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from waferlab.deploy.answers import Answer
 from waferlab.deploy.onnx_files import as_onnx, onnx_answers, with_card
-from waferlab.deploy.pack import in_bytes
+from waferlab.deploy.pack import in_few_bits
 from waferlab.deploy.repeats import said_once
 from waferlab.deploy.slim import slimmed
 from waferlab.deploy.static import quantised
@@ -23,7 +23,7 @@ from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
 from waferlab.models.graph import quiet
 
-Name = Literal["onnx", "onnx-int8", "onnx-int8-weights", "executorch", "executorch-int8"]
+Name = Literal["onnx", "onnx-int8", "onnx-int8-weights", "onnx-int4-weights", "executorch", "executorch-int8"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Format:
         answers: what content of this kind, made of this model, answers, in one thread.
         plain: name of the format that computes the same in fp32; None where it is this one.
         calibrates: whether it looks at maps.
+        weight_bits: of a model that learns with weights rounded as this format's are.
         package: that it takes beside those that are there anyway; an extra of ours has its name.
     """
 
@@ -69,6 +70,7 @@ class Format:
     answers: Callable[[bytes, Source], Answer]
     plain: Name | None = None
     calibrates: bool = False
+    weight_bits: int | None = None
     package: str | None = None
 
     def require(self) -> None:
@@ -86,11 +88,15 @@ def _onnx(source: Source) -> bytes:
 
 
 def _onnx_int8(source: Source) -> bytes:
-    return with_card(said_once(slimmed(in_bytes(quantised(source.graph, source.maps)))), source.card)
+    return with_card(said_once(slimmed(in_few_bits(quantised(source.graph, source.maps), 8))), source.card)
 
 
 def _onnx_int8_weights(source: Source) -> bytes:
-    return with_card(said_once(slimmed(in_bytes(source.graph))), source.card)
+    return with_card(said_once(slimmed(in_few_bits(source.graph, 8))), source.card)
+
+
+def _onnx_int4_weights(source: Source) -> bytes:
+    return with_card(said_once(slimmed(in_few_bits(source.graph, 4))), source.card)
 
 
 def _executorch(source: Source) -> bytes:
@@ -114,7 +120,8 @@ def _programs() -> ModuleType:
 FORMATS: Final[dict[Name, Format]] = {
     "onnx": Format(".onnx", _onnx, onnx_answers),
     "onnx-int8": Format(".onnx", _onnx_int8, onnx_answers, plain="onnx", calibrates=True),
-    "onnx-int8-weights": Format(".onnx", _onnx_int8_weights, onnx_answers, plain="onnx"),
+    "onnx-int8-weights": Format(".onnx", _onnx_int8_weights, onnx_answers, plain="onnx", weight_bits=8),
+    "onnx-int4-weights": Format(".onnx", _onnx_int4_weights, onnx_answers, plain="onnx", weight_bits=4),
     "executorch": Format(".pte", _executorch, _program_answers, package="executorch"),
     "executorch-int8": Format(
         ".pte", _executorch_int8, _program_answers, plain="executorch", calibrates=True, package="executorch"

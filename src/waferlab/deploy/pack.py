@@ -1,8 +1,8 @@
-"""Weights of an ONNX graph in one byte each, and constants of one kind in one tensor."""
+"""Weights of an ONNX graph in a byte each, or half of one, and constants of one kind in one tensor."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,29 +14,44 @@ Arrays = Mapping[str, NDArray[Any]]
 _STEP: Final = np.float32(2 ** (1 / 6))
 
 
-def in_bytes(model: ModelProto) -> ModelProto:
-    """The same graph with weights of convolutions and linear layers as int8, and a scale of one byte for each row.
+def in_few_bits(model: ModelProto, bits: Literal[4, 8]) -> ModelProto:
+    """The same graph with weights of convolutions and linear layers in so many bits each, and a scale for each row.
 
-    Biases are of half precision. A runtime computes the float weights once, as it loads the graph; from then on it
-    computes what it did before.
+    Scales are of one byte, or for 4 bits, where they matter more, of half precision, as biases are. A runtime computes
+    the float weights once, as it loads the graph; from then on it computes what it did before.
     """
     weights, biases = _parameters(model)
     deep = {f"{name}, deep" if each.ndim == 2 else name: _deep(each) for name, each in weights.items()}
     groups = {f"all {next(iter(alike))}": alike for alike in _by_rows(deep)}
     wholes = {name: np.concatenate([*alike.values()]) for name, alike in groups.items()}
-    powers = {f"scales of {name}": _powers(whole) for name, whole in wholes.items()}
     packing = Packing()
     if weights:
-        packing.constants["step"] = np.asarray(_STEP)
-        packing.write("powers", np.concatenate([*powers.values()]), np.int8)
-        packing.split(packing.make("Pow", ["step", "powers"], ["scales"]), powers)
-    for (name, whole), (scales, power) in zip(wholes.items(), powers.items(), strict=True):
-        small = packing.write(f"{name}, small", np.rint(whole / _STEP**power), np.int8)
-        packing.split(packing.make("Mul", [small, scales], [name]), groups[name])
+        scales = _scales(packing, wholes, bits)
+        small = {name: np.rint(whole / scales[name]).astype(np.int8) for name, whole in wholes.items()}
+        (packing.halves if bits == 4 else packing.bytes)({f"{name}, small": each for name, each in small.items()})
+    for name, alike in groups.items():
+        packing.split(packing.make("Mul", [f"{name}, small", f"scales of {name}"], [name]), alike)
     for name in weights.keys() - deep.keys():
         packing.make("Flatten", [f"{name}, deep"], [name])
     packing.together(biases, np.float16)
     return packing.within(model, [*weights, *biases])
+
+
+def _scales(packing: "Packing", wholes: Arrays, bits: Literal[4, 8]) -> Arrays:
+    """Of the rows of each array, by its name; a graph has them as ``scales of NAME``."""
+    highest = {name: np.abs(whole).max((1, 2, 3), keepdims=True) for name, whole in wholes.items()}
+    least = np.finfo(np.float16).tiny
+    named = {f"scales of {name}": each for name, each in highest.items()}
+    if bits == 4:
+        packing.split(packing.write("scales", np.concatenate([*named.values()]) / 7, np.float16), named)
+        return {
+            name: np.maximum((each / 7).astype(np.float16).astype(np.float32), least) for name, each in highest.items()
+        }
+    powers = {name: _powers(each) for name, each in named.items()}
+    packing.constants["step"] = np.asarray(_STEP)
+    packing.write("powers", np.concatenate([*powers.values()]), np.int8)
+    packing.split(packing.make("Pow", ["step", "powers"], ["scales"]), powers)
+    return {name: _STEP ** powers[f"scales of {name}"] for name in highest}
 
 
 class Packing:
@@ -58,6 +73,34 @@ class Packing:
             return name
         self.constants[f"{name}, written"] = array.astype(dtype)
         return self.make("Cast", [f"{name}, written"], [name], to=helper.np_dtype_to_tensor_dtype(array.dtype))
+
+    def bytes(self, arrays: Arrays) -> None:
+        """Write whole numbers from -128 to 127 in a byte each."""
+        for name, array in arrays.items():
+            self.write(name, array.astype(np.float32), np.int8)
+
+    def halves(self, arrays: Arrays) -> None:
+        """Write whole numbers from -8 to 7 in half a byte each; the first half of all of them in the upper bits."""
+        values = np.concatenate([array.ravel() for array in arrays.values()]).astype(np.uint8) + np.uint8(8)
+        upper, lower = np.pad(values, (0, len(values) % 2)).reshape(2, -1)
+        self.constants |= {
+            "halves": upper << 4 | lower,
+            "four": np.array([4], np.uint8),
+            "lower bits": np.array([15], np.uint8),
+        }
+        self.make("BitShift", ["halves", "four"], ["upper"], direction="RIGHT")
+        self.make("BitwiseAnd", ["halves", "lower bits"], ["lower"])
+        self.make("Concat", ["upper", "lower"], ["one by one"], axis=0)
+        self.make("Cast", ["one by one"], ["from zero"], to=TensorProto.FLOAT)
+        self.constants["eight"] = np.array([8], np.float32)
+        flat = {f"{name}, flat": array.ravel() for name, array in arrays.items()}
+        rest = {"nothing": values[: len(values) % 2]}
+        self.split(
+            self.make("Sub", ["from zero", "eight"], ["whole numbers"]), flat | (rest if len(values) % 2 else {})
+        )
+        for name, array in arrays.items():
+            self.constants[f"shape of {name}"] = np.array([-1, *array.shape[1:]])
+            self.make("Reshape", [f"{name}, flat", f"shape of {name}"], [name])
 
     def together(self, arrays: Arrays, dtype: DTypeLike) -> None:
         """Write arrays as this type, those whose rows have one shape in one tensor."""
@@ -111,9 +154,8 @@ def _deep(array: NDArray[Any]) -> NDArray[Any]:
     return array.reshape(*array.shape, *[1] * (4 - array.ndim))
 
 
-def _powers(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of the step, for each of the rows (N, …): the least one by which all its values come to at most 127."""
-    highest = np.abs(rows).max(axis=(1, 2, 3), keepdims=True)
+def _powers(highest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of the step, for rows with these largest values: the least one by which all values come to at most 127."""
     found = np.ceil(np.log(np.maximum(highest, np.finfo(np.float32).tiny) / 127) / np.log(_STEP))
     powers: NDArray[np.float32] = np.clip(found, -128, 127).astype(np.float32)
     return powers

@@ -9,6 +9,7 @@ from waferlab.experiment.networks import Place, fit_classifier, make_model
 from waferlab.experiment.outcome import Outcome, own_modules
 from waferlab.experiment.teachers import Teachers
 from waferlab.models.files import save_model
+from waferlab.models.rounded import keep_rounded, round_weights
 from waferlab.progress import say
 from waferlab.tasks.classification import evaluate_baselines, evaluate_model
 from waferlab.tracking.mlflow_model import keep_model
@@ -37,7 +38,10 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
             place = Place(opened, folder / "training", "student")
             if teacher is not None:
                 answers = teachers.answers(teacher, config.trainer.augment)
+            if config.weight_bits is not None:
+                round_weights(student.net, config.weight_bits)
             fitted = fit_classifier(student, loss, config.fit, config.seed, dataset, answers, place)
+            keep_rounded(student.net)
             model = student = student.fused()
             file = save_model(student, folder / MODEL_FILE)
             validation = fitted.best_metrics
