@@ -27,6 +27,7 @@ class Card:
         normal: the class without a defect, where it has one.
         threshold: score from which on a wafer is abnormal, as chosen on validation; None where there is none.
         die_threshold: the same for a die.
+        views: of each map, that its answer is the mean of.
         run: id of the MLflow run that it comes from, or None.
         version: of Waferlab, which made the file.
     """
@@ -39,6 +40,7 @@ class Card:
     normal: int | None = None
     threshold: float | None = None
     die_threshold: float | None = None
+    views: int = 1
     run: str | None = None
     version: str = ""
 

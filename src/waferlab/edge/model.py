@@ -12,7 +12,7 @@ from waferlab.edge.card import KEY, Card
 from waferlab.errors import WaferlabError
 from waferlab.wafer import STATES
 
-#: Maps that are run together, at most, and their places: what more of them need leaves a processor's caches.
+#: Views of maps that are run together, at most, and places of maps: what more of them need leaves a processor's caches.
 _MAPS_AT_ONCE: Final = 64
 _PLACES_AT_ONCE: Final = 1 << 20
 
@@ -87,7 +87,8 @@ class OnnxModel:
             WaferlabError: maps of another size or type, or with other states.
         """
         require_maps(maps, self.card)
-        step = max(1, min(_MAPS_AT_ONCE, _PLACES_AT_ONCE // (self.card.size[0] * self.card.size[1])))
+        at_once = min(_MAPS_AT_ONCE, _PLACES_AT_ONCE // (self.card.size[0] * self.card.size[1]))
+        step = max(1, at_once // self.card.views)
         parts = [self._run(maps[start : start + step]) for start in range(0, max(1, len(maps)), step)]
         found = {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
         return self._meant(found)

@@ -193,7 +193,8 @@ class _Highest:
             if len(self._kept) == self._most and score <= self._kept[0][0]:
                 break
             title = f"{batch.names[row]}: {names[row]}, {score:.3g}"
-            one = (score, -(self._seen + int(row)), title, batch.maps[row], None if dies is None else dies[row])
+            heat = None if dies is None else dies[row].copy()  # not a view, which would keep its whole block
+            one = (score, -(self._seen + int(row)), title, batch.maps[row].copy(), heat)
             (heapq.heappushpop if len(self._kept) == self._most else heapq.heappush)(self._kept, one)
         self._seen += len(batch.names)
 

@@ -33,29 +33,36 @@ def read(path: Path, _: Reading) -> Iterator[Block]:
     - ``shapes.npy``: (N, 2) whole numbers, height and width of each map;
     - ``names.npy``, where they aren't the rows: (N,) text.
 
-    Dies and names are read block by block, not mapped into memory, which they would fill; 32 bytes a map are held.
+    Dies are read block by block, not mapped into memory, which they would fill; of shapes and names the system may keep
+    in memory what it has read.
 
     Raises:
         WaferlabError: an array is missing or damaged, or they contradict each other.
     """
-    dies, shapes = _mapped(path / _DIES), _shapes(path / _SHAPES)
-    ends = np.cumsum(shapes.prod(1))
-    if dies.dtype != np.uint8 or dies.shape != (ends[-1],):
+    dies, shapes = _mapped(path / _DIES), _mapped(path / _SHAPES)
+    if shapes.dtype.kind not in "iu" or shapes.ndim != 2 or shapes.shape[1] != 2 or not len(shapes):
         raise WaferlabError(
-            f"{path / _DIES} holds {dies.dtype} of shape {dies.shape}; expected uint8 of ({ends[-1]},), by {_SHAPES}"
+            f"{path / _SHAPES} holds {shapes.dtype} of shape {shapes.shape}; expected whole numbers of (N, 2)"
         )
-    starts, first = ends - shapes.prod(1), (path / _DIES).stat().st_size - int(ends[-1])
+    blocks = [slice(start, start + WAFERS_AT_ONCE) for start in range(0, len(shapes), WAFERS_AT_ONCE)]
+    total = sum(int(_shapes(shapes, rows, path / _SHAPES).prod(1).sum()) for rows in blocks)
+    if dies.dtype != np.uint8 or dies.shape != (total,):
+        raise WaferlabError(
+            f"{path / _DIES} holds {dies.dtype} of shape {dies.shape}; expected uint8 of ({total},), by {_SHAPES}"
+        )
+    place = (path / _DIES).stat().st_size - total
     names = _names(path / _NAMES, len(shapes))
-    for start in range(0, len(shapes), WAFERS_AT_ONCE):
-        rows = slice(start, min(start + WAFERS_AT_ONCE, len(shapes)))
-        place, end = int(starts[start]), int(ends[rows.stop - 1])
-        some = np.fromfile(path / _DIES, np.uint8, end - place, offset=first + place)
-        check_states(some, f"{path / _DIES}: one of the maps {start} to {rows.stop - 1}")
+    for rows in blocks:
+        sides = _shapes(shapes, rows, path / _SHAPES)
+        ends = np.cumsum(sides.prod(1))
+        some, last = np.fromfile(path / _DIES, np.uint8, int(ends[-1]), offset=place), rows.start + len(sides)
+        check_states(some, f"{path / _DIES}: one of the maps {rows.start} to {last - 1}")
+        place += len(some)
         with reading(str(path / _NAMES)):
             called = (
-                map(str, range(start, rows.stop)) if names is None else texts_of(names[rows].tobytes(), names.dtype)
+                map(str, range(rows.start, last)) if names is None else texts_of(names[rows].tobytes(), names.dtype)
             )
-        yield Block(list(called), RaggedMaps(some, shapes[rows], starts[rows] - place))
+        yield Block(list(called), RaggedMaps(some, sides, ends - sides.prod(1)))
 
 
 def write(blocks: Iterable[Block], path: Path) -> None:
@@ -71,7 +78,7 @@ def write(blocks: Iterable[Block], path: Path) -> None:
         folder = Path(hidden) / path.name
         folder.mkdir()
         names, shapes = _write_dies(blocks, folder / _DIES)
-        np.save(folder / _SHAPES, np.array(shapes, np.int64))
+        np.save(folder / _SHAPES, np.array(shapes, np.int32))
         if names != [str(row) for row in range(len(names))]:
             np.save(folder / _NAMES, np.array(names))
         os.rename(folder, path)
@@ -88,15 +95,13 @@ def _write_dies(blocks: Iterable[Block], path: Path) -> tuple[list[str], list[tu
     return names, shapes
 
 
-def _shapes(path: Path) -> NDArray[np.int64]:
-    found = _mapped(path)
-    if found.dtype.kind not in "iu" or found.ndim != 2 or found.shape[1] != 2 or not len(found):
-        raise WaferlabError(f"{path} holds {found.dtype} of shape {found.shape}; expected whole numbers of (N, 2)")
-    shapes = found.astype(np.int64)
+def _shapes(found: NDArray[Any], rows: slice, path: Path) -> NDArray[np.int64]:
+    """(n, 2) sides of some of the maps."""
+    shapes = found[rows].astype(np.int64)
     wrong = ((shapes < 1) | (shapes > MOST_PLACES)).any(1) | (shapes.prod(1) > MOST_PLACES)
     if wrong.any():
         row = int(wrong.argmax())
-        check_grid(int(shapes[row, 0]), int(shapes[row, 1]), f"{path}: map {row}")
+        check_grid(int(shapes[row, 0]), int(shapes[row, 1]), f"{path}: map {rows.start + row}")
     return shapes
 
 

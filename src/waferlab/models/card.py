@@ -8,6 +8,7 @@ from waferlab.data.ragged import Resize
 from waferlab.edge.card import Card
 from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
+from waferlab.wafer import dihedral_indices
 
 
 def card_of(model: Classifier | AnomalyModel, resize: Resize = "keep", run: str | None = None) -> Card:
@@ -26,6 +27,8 @@ def card_of(model: Classifier | AnomalyModel, resize: Resize = "keep", run: str 
     decision, states = model.decision, len(model.table)
     if decision is None:
         return Card("patterns", model.size, model.classes, states, resize, run=run, version=made)
+    views = len(dihedral_indices(*model.size)) if decision.all_views else 1
     return Card(
-        "class", model.size, model.classes, states, resize, decision.normal, decision.threshold, run=run, version=made
-    )
+        "class", model.size, model.classes, states, resize, decision.normal, decision.threshold, views=views, run=run,
+        version=made,
+    )  # fmt: skip
