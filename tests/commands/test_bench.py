@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from waferlab.commands.bench import anomaly, machine, sweeps, table, value
+from waferlab.commands.bench import anomaly, edge, machine, sweeps, table, value
 from waferlab.commands.bench.anomaly import (
     JOINT,
     NATIVE,
@@ -27,6 +27,15 @@ from waferlab.commands.bench.aupro import (
     closed_form_aupro,
     simulated_scores,
 )
+from waferlab.commands.bench.edge import (
+    cost_of_predicting,
+    exported,
+    many_sizes,
+    seconds_in_batches,
+    seconds_one_by_one,
+    stored,
+    student_source,
+)
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
 from waferlab.commands.bench.pruning import logging_shares, searches
 from waferlab.commands.bench.suites import SUITES
@@ -41,8 +50,11 @@ from waferlab.commands.bench.workload import (
 )
 from waferlab.data.batches import Batch
 from waferlab.data.masks import Truth
+from waferlab.deploy.formats import FORMATS
 from waferlab.distillation.losses import LogitDistillation, Supervised
+from waferlab.edge.model import Patterns
 from waferlab.errors import WaferlabError
+from waferlab.formats import read
 from waferlab.tasks.anomaly import Anomaly
 
 MAPS = 200
@@ -221,6 +233,56 @@ class TestLogging:
         assert whole > 0
         assert 0 < writing < 1
         assert 0 < exporting < 1
+
+
+class TestEdge:
+    def test_a_store_holds_the_same_maps_again_and_again(self) -> None:
+        maps = many_sizes(MAPS)
+        with stored(maps, 2 * MAPS + 3) as path:
+            blocks = list(read(path))
+        assert not path.exists()
+        found = [(name, each) for block in blocks for name, each in block]
+        assert [name for name, _ in found] == [str(row) for row in range(2 * MAPS + 3)]
+        assert len({each.shape for _, each in found}) == 6
+        assert all(np.array_equal(each, maps[row % MAPS]) for row, (_, each) in enumerate(found))
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_what_a_process_takes_is_that_of_predicting_alone(self) -> None:
+        with stored(many_sizes(MAPS), MAPS) as path:
+            cost = cost_of_predicting(path)
+        assert cost.seconds > 0
+        assert 30 < cost.megabytes < 200, "torch alone takes more"
+
+    def test_a_process_that_imports_torch_is_no_measurement(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(edge, "_PREDICT", f"import torch\n{edge._PREDICT}")
+        with stored(many_sizes(MAPS), 1) as path, pytest.raises(WaferlabError, match="predicting took torch"):
+            cost_of_predicting(path)
+
+    def test_a_student_of_21_kilobytes_answers_as_its_file_does(self) -> None:
+        source, maps = student_source(MAPS)
+        assert maps.shape == (MAPS, 52, 52)
+        assert len(FORMATS["onnx-int8-weights"].make(source)) < 21.5e3
+        model = exported(source, "onnx")
+        answer = model.answer(maps)
+        assert isinstance(answer, Patterns)
+        np.testing.assert_allclose(answer.probabilities, source.model.answer(maps)[1], atol=1e-4)
+        assert min(seconds_in_batches(model, maps), seconds_one_by_one(model, maps[:5])) > 0
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_limits_for_all_of_wm811k_are_none_for_fewer_maps(self) -> None:
+        lines = list(SUITES["edge"](MAPS, 1))
+        assert [(line.what, line.reference, line.limit) for line in lines] == [
+            ("predict: one map", "zoo/mixed", 1),
+            ("predict: peak", "200 maps", 120),
+            ("21 KB: in batches", "one thread", 20_000),
+            ("21 KB: one map", "one thread", 0.2),
+            ("21 KB: int8 speed", "fp32", None),
+            ("predict: time", "20,400 maps", None),
+            ("predict: peak", "20,400 maps", None),
+            ("predict: memory", "for a tenth", None),
+        ]
+        assert all(line.median > 0 for line in lines)
+        assert [line.at_least for line in lines].index(True) == 2
 
 
 class TestTable:

@@ -28,6 +28,7 @@ Suite = Literal[
     "logging",
     "startup",
     "memory",
+    "edge",
 ]
 
 
@@ -36,7 +37,8 @@ class BenchConfig(Schema):
 
     Attributes:
         suite: one of the suites, or all of them.
-        maps: simulated maps that students train on; teachers and detectors get a quarter.
+        maps: simulated maps that students train on; teachers and detectors get a quarter, and `edge` predicts
+            each up to 102 times.
         repeats: pairs measured of each comparison.
     """
 

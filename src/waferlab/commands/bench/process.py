@@ -10,17 +10,21 @@ from pathlib import Path
 from waferlab.commands.bench.timing import seconds_to
 from waferlab.errors import WaferlabError
 
-_COMMAND = "from waferlab.cli import main; raise SystemExit(main())"
-_RUN = """
-import json, re, sys
+#: Code that defines ``peak``: the largest resident memory so far, in KiB.
+PEAK = """
+import re
 from pathlib import Path
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+_COMMAND = "from waferlab.cli import main; raise SystemExit(main())"
+_RUN = f"""{PEAK}
+import json, sys
 
 import lightning, mlflow, scipy, sklearn.linear_model, timm, torch, torchvision
 import waferlab
 import waferlab.commands.train
-
-def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
 libraries = peak()
 waferlab.train(*sys.argv[1:])
@@ -46,13 +50,22 @@ def memory_of_run(maps: int) -> float:
     Raises:
         WaferlabError: this system doesn't say how much memory a process took (Linux does).
     """
-    if not Path("/proc/self/status").exists():
-        raise WaferlabError("suite=memory reads /proc/self/status, which only Linux has")
+    require_peak("memory")
     epochs = ["teacher.trainer.max_epochs=1", "trainer.max_epochs=1"]
     with tempfile.TemporaryDirectory() as store:
         said = output_of(_RUN, f"dataset.maps={maps}", f"store={store}", *epochs)
     libraries, peak = map(int, json.loads(said.splitlines()[-1]))  # KiB
     return (peak - libraries) * 1024 / 1e9
+
+
+def require_peak(suite: str) -> None:
+    """Refuse to measure memory where `PEAK` can't.
+
+    Raises:
+        WaferlabError: this system doesn't say how much memory a process took (Linux does).
+    """
+    if not Path("/proc/self/status").exists():
+        raise WaferlabError(f"suite={suite} reads /proc/self/status, which only Linux has")
 
 
 def output_of(code: str, *arguments: str) -> str:

@@ -23,6 +23,16 @@ from waferlab.commands.bench.aupro import (
     closed_form_aupro,
     simulated_scores,
 )
+from waferlab.commands.bench.edge import (
+    ZOO,
+    cost_of_predicting,
+    exported,
+    many_sizes,
+    seconds_in_batches,
+    seconds_one_by_one,
+    stored,
+    student_source,
+)
 from waferlab.commands.bench.process import memory_of_run, seconds_of, seconds_of_command
 from waferlab.commands.bench.pruning import logging_shares, searches
 from waferlab.commands.bench.sweeps import idle_share, seconds_between
@@ -36,9 +46,11 @@ from waferlab.commands.bench.workload import (
     teacher_workload,
 )
 from waferlab.data.mixedwm38 import MAPS
+from waferlab.data.ragged import RaggedMaps
 from waferlab.data.simulator import simulate
 from waferlab.distillation.losses import LogitDistillation, Supervised
 from waferlab.errors import WaferlabError
+from waferlab.formats.block import WAFERS_AT_ONCE
 from waferlab.models.classifier import predict_logits
 from waferlab.models.inference import Precision, hasten
 from waferlab.progress import note
@@ -59,6 +71,8 @@ TRIALS = 40
 SEARCHED, SEARCH_EPOCHS = 24, 12
 #: So many epochs of a student take about two minutes.
 LOGGED_EPOCHS = 120
+#: As many maps as WM-811K has are predicted at most, and at most so many for each simulated one.
+WM811K, COPIES = 811_457, 102
 
 
 def training(maps: int, repeats: int) -> Iterator[Measurement]:
@@ -199,6 +213,14 @@ def memory(_: int, __: int) -> Iterator[Measurement]:
     yield Measurement(f"peak memory, {MAPS:,} maps", "libraries alone", values, "GB", limit=3)
 
 
+def edge(maps: int, repeats: int) -> Iterator[Measurement]:
+    """Exported models: what a process that predicts takes, for few maps and for many, and a small student's speed."""
+    simulated = many_sizes(maps)
+    yield from _few_maps(simulated, repeats)
+    yield from _small_student(maps, repeats)
+    yield from _many_maps(simulated, repeats)
+
+
 SUITES: dict[str, Callable[[int, int], Iterator[Measurement]]] = {
     "training": training,
     "distillation": distillation,
@@ -211,7 +233,40 @@ SUITES: dict[str, Callable[[int, int], Iterator[Measurement]]] = {
     "logging": logging,
     "startup": startup,
     "memory": memory,
+    "edge": edge,
 }
+
+
+def _few_maps(maps: RaggedMaps, repeats: int) -> Iterator[Measurement]:
+    count = min(len(maps), WAFERS_AT_ONCE)
+    with stored(maps, 1) as one, stored(maps, count) as some:
+        pairs = side_by_side(partial(cost_of_predicting, one), partial(cost_of_predicting, some), repeats)
+    yield Measurement("predict: one map", ZOO, tuple(least.seconds for least, _ in pairs), "s", limit=1)
+    values = tuple(more.megabytes for _, more in pairs)
+    yield Measurement("predict: peak", f"{count:,} maps", values, "MB", limit=120)
+
+
+def _small_student(maps: int, repeats: int) -> Iterator[Measurement]:
+    source, shown = student_source(maps)
+    student, plain, int8 = (exported(source, name) for name in ("onnx-int8-weights", "onnx", "onnx-int8"))
+    values = tuple(maps / seconds_in_batches(student, shown) for _ in range(repeats))
+    yield Measurement("21 KB: in batches", "one thread", values, "maps/s", limit=20_000, at_least=True)
+    values = tuple(1000 * seconds_one_by_one(student, shown) / maps for _ in range(repeats))
+    yield Measurement("21 KB: one map", "one thread", values, "ms", limit=0.2)
+    values = ratios(partial(seconds_in_batches, plain, shown), partial(seconds_in_batches, int8, shown), repeats)
+    yield Measurement("21 KB: int8 speed", "fp32", values)
+
+
+def _many_maps(maps: RaggedMaps, repeats: int) -> Iterator[Measurement]:
+    count = min(WM811K, COPIES * len(maps))
+    with stored(maps, count) as whole, stored(maps, count // 10) as tenth:
+        pairs = side_by_side(partial(cost_of_predicting, whole), partial(cost_of_predicting, tenth), repeats)
+    most, growth = (120, 1.2) if count == WM811K else (None, None)  # claimed of as many
+    what = f"{count:,} maps"
+    yield Measurement("predict: time", what, tuple(many.seconds for many, _ in pairs), "s", most)
+    yield Measurement("predict: peak", what, tuple(many.megabytes for many, _ in pairs), "MB")
+    values = tuple(many.megabytes / few.megabytes for many, few in pairs)
+    yield Measurement("predict: memory", "for a tenth", values, "", growth)
 
 
 def _inference(work: Workload) -> float:
