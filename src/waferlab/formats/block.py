@@ -13,7 +13,7 @@ from waferlab.errors import WaferlabError
 from waferlab.wafer import FAIL
 
 #: Wafers that are read together: enough to be fast, few enough to be held.
-WAFERS_AT_ONCE: Final = 2048
+WAFERS_AT_ONCE: Final = 512
 #: Places of a wafer's grid, beyond which a file is taken for damaged: no wafer has as many dies.
 MOST_PLACES: Final = 1 << 22
 #: Places of the wafers that are read together, beyond which they are fewer.

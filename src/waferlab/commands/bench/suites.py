@@ -261,10 +261,10 @@ def _many_maps(maps: RaggedMaps, repeats: int) -> Iterator[Measurement]:
     count = min(WM811K, COPIES * len(maps))
     with stored(maps, count) as whole, stored(maps, count // 10) as tenth:
         pairs = side_by_side(partial(cost_of_predicting, whole), partial(cost_of_predicting, tenth), repeats)
-    most, growth = (120, 1.2) if count == WM811K else (None, None)  # claimed of as many
+    most, peak, growth = (120, 120, 1.2) if count == WM811K else (None, None, None)  # claimed of as many
     what = f"{count:,} maps"
     yield Measurement("predict: time", what, tuple(many.seconds for many, _ in pairs), "s", most)
-    yield Measurement("predict: peak", what, tuple(many.megabytes for many, _ in pairs), "MB")
+    yield Measurement("predict: peak", what, tuple(many.megabytes for many, _ in pairs), "MB", peak)
     values = tuple(many.megabytes / few.megabytes for many, few in pairs)
     yield Measurement("predict: memory", "for a tenth", values, "", growth)
 
