@@ -25,12 +25,13 @@ def in_few_bits(model: ModelProto, bits: Literal[4, 8]) -> ModelProto:
     groups = {f"all {next(iter(alike))}": alike for alike in _by_rows(deep)}
     wholes = {name: np.concatenate([*alike.values()]) for name, alike in groups.items()}
     packing = Packing()
-    if weights:
-        scales = _scales(packing, wholes, bits)
-        small = {name: np.rint(whole / scales[name]).astype(np.int8) for name, whole in wholes.items()}
-        (packing.halves if bits == 4 else packing.bytes)({f"{name}, small": each for name, each in small.items()})
+    scales = _scales(packing, wholes, bits) if weights else {}
+    small = {f"{name}, small": np.rint(whole / scales[name]) for name, whole in wholes.items()}
+    if bits == 4 and weights:
+        packing.halves(small)
     for name, alike in groups.items():
-        packing.split(packing.make("Mul", [f"{name}, small", f"scales of {name}"], [name]), alike)
+        whole = f"{name}, small" if bits == 4 else packing.write(f"{name}, small", small[f"{name}, small"], np.int8)
+        packing.split(packing.make("Mul", [whole, f"scales of {name}"], [name]), alike)
     for name in weights.keys() - deep.keys():
         packing.make("Flatten", [f"{name}, deep"], [name])
     packing.together(biases, np.float16)
@@ -74,14 +75,9 @@ class Packing:
         self.constants[f"{name}, written"] = array.astype(dtype)
         return self.make("Cast", [f"{name}, written"], [name], to=helper.np_dtype_to_tensor_dtype(array.dtype))
 
-    def bytes(self, arrays: Arrays) -> None:
-        """Write whole numbers from -128 to 127 in a byte each."""
-        for name, array in arrays.items():
-            self.write(name, array.astype(np.float32), np.int8)
-
     def halves(self, arrays: Arrays) -> None:
         """Write whole numbers from -8 to 7 in half a byte each; the first half of all of them in the upper bits."""
-        values = np.concatenate([array.ravel() for array in arrays.values()]).astype(np.uint8) + np.uint8(8)
+        values = (np.concatenate([array.ravel() for array in arrays.values()]) + 8).astype(np.uint8)
         upper, lower = np.pad(values, (0, len(values) % 2)).reshape(2, -1)
         self.constants |= {
             "halves": upper << 4 | lower,
