@@ -113,8 +113,9 @@ def test_an_interruption_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, program], check=False).returncode == 7
 
 
-def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
-    with subprocess.Popen([*WAFERLAB, "train", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+@pytest.mark.parametrize("asked", [["--help"], ["train", "--help"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_is_no_fault(asked: list[str]) -> None:
+    with subprocess.Popen([*WAFERLAB, *asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
         assert job.stdout is not None
         assert job.stderr is not None
         job.stdout.close()

@@ -58,10 +58,16 @@ def main(arguments: list[str] | None = None) -> int:
     if not processes.is_leader():
         return processes.assist(importing="waferlab.tasks.fit")
     with processes.leading():
-        return _main((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        try:
+            code = _answer((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        return code
 
 
-def _main(arguments: list[str]) -> int:
+def _answer(arguments: list[str]) -> int:
     command, *rest = arguments
     if command in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
@@ -80,12 +86,8 @@ def _main(arguments: list[str]) -> int:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
         _run(command, rest)
-        sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     return 0
 
 
