@@ -139,6 +139,38 @@ class TestCombinations:
         built("teacher.model=teacher.safetensors")
         built("backbone.weights=imagenet")
 
+    def test_several_finished_teachers_are_a_list_for_a_student(self) -> None:
+        built("teacher.model=[first.safetensors,second.safetensors]")
+        built("student=none", "teacher.model=first.safetensors")
+        for wrong in ("[]", "3", "['a', 3]"):
+            assert refused(f"teacher.model={wrong}").startswith(
+                f"teacher.model={wrong}: give an MLflow run id or model"
+            )
+        message = refused("student=none", "teacher.model=[first.safetensors,second.safetensors]")
+        assert message == "teacher.model is a list, and there is no student to teach by several; name one"
+        message = refused("teacher.model=[first.safetensors]", "backbone.weights=imagenet")
+        assert message.startswith("teacher.model names a finished teacher")
+
+    @pytest.mark.parametrize(
+        ("overrides", "said"),
+        [
+            (["distillation=supervised"], "extra: these wafers come without labels, and Supervised has no teacher"),
+            (["student=none"], "extra: there is no student to teach on these wafers"),
+            (["withhold=[Scratch]"], "withhold: extra wafers may show what is withheld"),
+            (["extra.seed=0"], "extra.seed=0 is dataset.seed too"),
+            (["extra.maps=many"], "extra.maps='many': Input should be a valid integer"),
+            (["+extra.map=100"], "unknown key 'extra.map': did you mean 'maps'?"),
+        ],
+    )
+    def test_extra_wafers_are_for_students_of_a_teacher_and_not_those_kept_back(
+        self, overrides: list[str], said: str
+    ) -> None:
+        assert said in refused("dataset@extra=simulated", "extra.seed=1", *overrides)
+
+    def test_the_datas_own_file_gives_no_extra_wafers(self) -> None:
+        built("dataset=mixedwm38", "dataset@extra=simulated")
+        assert "is dataset.path too" in refused("dataset=mixedwm38", "dataset@extra=mixedwm38")
+
     def test_a_training_that_would_never_be_validated_is_refused(self) -> None:
         message = refused("trainer.max_epochs=3", "trainer.validate_every=4")
         assert message.startswith("trainer: validate_every=4 is more than max_epochs=3")
@@ -196,6 +228,14 @@ class TestDetectors:
             self.configured(*real, "dataset.seed=3")
         self.configured(*real)
 
+    @pytest.mark.parametrize("task", ["anomaly", "normality"])
+    def test_one_teacher_is_looked_at(self, task: str) -> None:
+        for names in ("[abc]", "[abc,def]", "[]"):
+            with pytest.raises(
+                ConfigError, match=r"teacher\.model=.*: a detector looks at the features of one teacher"
+            ):
+                self.configured(f"task={task}", f"teacher.model={names}")
+
     def test_what_is_withheld_is_withheld_from_finished_networks_too(self) -> None:
         with pytest.raises(ConfigError, match=r"withhold: .* may have seen what is withheld"):
             self.configured("withhold=[Scratch]", "teacher.model=abc")
@@ -247,8 +287,15 @@ def component_of(target: str, **arguments: Any) -> Component:
     return Component.model_validate({"_target_": target, **arguments})
 
 
-def test_the_plain_configuration_composes_to_itself() -> None:
-    config = composed("student=compact", "+tracking.tags.study=demo")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["student=compact", "+tracking.tags.study=demo"],
+        ["teacher.model=[a,b]", "dataset@extra=simulated", "extra.maps=100", "extra.seed=1"],
+    ],
+)
+def test_the_plain_configuration_composes_to_itself(overrides: list[str]) -> None:
+    config = composed(*overrides)
     assert MixedTypeConfig.model_validate(config.plain()) == config
 
 

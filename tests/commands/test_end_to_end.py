@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 import waferlab
 from waferlab.cli import main
 from waferlab.data.simulator import load
-from waferlab.errors import WaferlabError
+from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.outcome import Outcome
 from waferlab.tracking.tracker import default_uri
 
@@ -96,6 +97,31 @@ class TestFinishedRun:
         assert client.get_run(again.run_id).data.tags["teacher.run_id"] == teacher
         assert waferlab.load(teacher, f"store={store}").size == (52, 52)
 
+    def test_it_can_be_one_of_several_teachers_without_costing_its_own_run(self, outcome: tuple[Outcome, Path]) -> None:
+        made, store = outcome
+        client = MlflowClient(default_uri(store))
+        tags = client.get_run(made.run_id).data.tags
+        both = f"teacher.model=[{tags['teacher.run_id']},{made.model_file}]"
+        again = waferlab.train(*TINY, f"store={store}", both, "trainer.max_epochs=1")
+        found = client.get_run(again.run_id).data
+        assert "teacher.run_id" not in found.tags
+        assert found.tags["teacher.file"].endswith(f", {made.model_file}")
+        (student, teacher), (_, ensemble) = made.evaluations[:2], again.evaluations[:2]
+        assert ensemble.parameters == student.parameters + teacher.parameters
+        assert ensemble.bytes == (student.bytes or 0) + (teacher.bytes or 0)
+        assert "taught/exact_match" in found.metrics
+
+    def test_its_teacher_teaches_on_extra_wafers_that_it_never_saw(self, outcome: tuple[Outcome, Path]) -> None:
+        made, store = outcome
+        extra = ("dataset@extra=simulated", "extra.maps=80", "extra.seed=1", "trainer.max_epochs=1")
+        more = waferlab.train(*TINY, f"store={store}", *extra)
+        client = MlflowClient(default_uri(store))
+        before, after = (client.get_run(run_id).data for run_id in (made.run_id, more.run_id))
+        assert after.tags["extra"] == "simulated 80"
+        for same in ("teacher.run_id", "dataset.fingerprint", "dataset.split"):
+            assert after.tags[same] == before.tags[same]
+        assert after.metrics["taught/exact_match"] == before.metrics["taught/exact_match"]
+
     def test_cannot_be_resumed(self, outcome: tuple[Outcome, Path]) -> None:
         made, store = outcome
         with pytest.raises(WaferlabError, match="is finished"):
@@ -110,6 +136,19 @@ class TestFaults:
         client = MlflowClient(default_uri(tmp_path))
         (run,) = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])
         assert run.info.status == "FAILED"
+
+    def test_extra_wafers_of_another_size_are_refused(self, tmp_path: Path) -> None:
+        small = ("dataset@extra=simulated", "extra.maps=80", "extra.seed=1", "extra.size=40", f"store={tmp_path}")
+        with pytest.raises(ConfigError, match=r"extra: simulated has maps of 40x40 dies, .* of 52x52; give both one"):
+            waferlab.train(*TINY, *small)
+
+    def test_extra_images_are_refused(self, tmp_path: Path) -> None:
+        for grey in range(6):
+            (tmp_path / "ab"[grey % 2]).mkdir(exist_ok=True)
+            Image.fromarray(np.full((52, 52, 3), grey, np.uint8)).save(tmp_path / "ab"[grey % 2] / f"{grey}.png")
+        images = ("dataset@extra=images", f"extra.path={tmp_path}", "extra.size=52", f"store={tmp_path / 'store'}")
+        with pytest.raises(ConfigError, match="extra: images are images, and task=mixed_type is for wafer maps"):
+            waferlab.train(*TINY, *images)
 
     def test_a_teacher_with_other_classes_is_refused_by_name(
         self, outcome: tuple[Outcome, Path], tmp_path: Path

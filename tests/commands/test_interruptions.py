@@ -11,14 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import waferlab
+from waferlab.config import ModelConfig
+from waferlab.data.simulator import load
 from waferlab.errors import Interrupted, WaferlabError
+from waferlab.models.classifier import Classifier
+from waferlab.models.files import save_model
 from waferlab.tasks.checkpoints import Epochs
+from waferlab.tasks.mixed_type import MixedType
 from waferlab.tracking.tracker import default_uri
+from waferlab.wafer import DEFECTS
 
 TINY = ("dataset.maps=240", "student=net2", "backbone=timm", "backbone.name=test_resnet")
 LONG_STUDENT = ("teacher.trainer.max_epochs=1", "trainer.max_epochs=40", "trainer.ema_decay=0.9")
@@ -59,6 +67,14 @@ def the_run(store: Path, role: str) -> Run:
     runs = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])
     (found,) = [run for run in runs if run.data.tags.get("role") == role]
     return found
+
+
+def teacher_file(file: Path, seed: int) -> Path:
+    """A classifier that nobody has trained."""
+    torch.manual_seed(seed)
+    config = ModelConfig.model_validate({"_target_": "waferlab.models.students.Net2", "encoding": "die_fail"})
+    save_model(Classifier(config, DEFECTS, (52, 52)), file)
+    return file
 
 
 class TestStudent:
@@ -125,6 +141,36 @@ class TestStudent:
         for metric in ("train/loss", "train/learning_rate", "val/exact_match"):
             history = MlflowClient(default_uri(tmp_path)).get_metric_history(run, metric)
             assert [value.step for value in history] == [0, 1, 2], metric
+
+    def test_goes_on_with_the_same_teachers_and_extra_wafers_or_not_at_all(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stops(task: MixedType) -> None:
+            validated(task)
+            if task.current_epoch == 1:
+                raise KeyboardInterrupt
+
+        def writes(seed: int) -> None:
+            wafers = load(maps=60, seed=seed).wafers
+            np.savez(extra, maps=wafers.maps, labels=wafers.labels)
+
+        validated, extra = MixedType.on_validation_epoch_end, tmp_path / "extra.npz"
+        files = [teacher_file(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1)]
+        given = (f"teacher.model=[{','.join(map(str, files))}]", "dataset@extra=arrays", f"extra.path={extra}")
+        mine = ("dataset.maps=240", "student=net2", *given, "trainer.max_epochs=2", f"store={tmp_path}")
+        writes(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(MixedType, "on_validation_epoch_end", stops)
+            with pytest.raises(KeyboardInterrupt):
+                waferlab.train(*mine)
+        run = the_run(tmp_path, "experiment").info.run_id
+        writes(2)
+        with pytest.raises(WaferlabError, match=r"was trained on other maps.* than arrays now has"):
+            waferlab.train(f"resume={run}", f"store={tmp_path}")
+        writes(1)
+        resumed = waferlab.train(f"resume={run}", f"store={tmp_path}")
+        undisturbed = waferlab.train(*mine)
+        assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()
 
     def test_a_checkpoint_that_would_run_code_is_refused(self, tmp_path: Path) -> None:
         code, _ = Started(tmp_path, *TINY, *LONG_STUDENT).until("runs/*/training/last.ckpt").end(signal.SIGINT)

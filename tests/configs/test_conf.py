@@ -169,6 +169,13 @@ def test_every_command_on_data_takes_every_data_set(command: str, dataset: str) 
     verify(command, own(dataset))
 
 
+@pytest.mark.parametrize("dataset", [file for file in OPTIONS if file.startswith("dataset/")])
+def test_every_data_set_has_extra_wafers_for_a_student(dataset: str) -> None:
+    others = "mixedwm38" if "mixedwm38" not in dataset else "simulated"
+    option = [override.replace("dataset.", "extra.").replace("dataset=", "dataset@extra=") for override in own(dataset)]
+    verify("train", [f"dataset={others}", *option])
+
+
 @pytest.mark.parametrize("file", MISSING)
 def test_missing_values_are_named(file: str) -> None:
     command, overrides = ("train", [*task_of(file), own(file)[0]]) if "/" in file else (file, [])

@@ -1,9 +1,9 @@
 """What the configurations have in common that find abnormal wafers and dies."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from waferlab.config.parts import TaskConfig, TaughtConfig, TeacherConfig
 from waferlab.schema import Component
@@ -37,13 +37,22 @@ class InDomainTeacherConfig(TeacherConfig):
     """A teacher for anomaly detection.
 
     Attributes:
+        model: one, as its features teach, which have no mean with another network's.
         training: ``classification`` of the defects in a data set of its own, or ``none``: the backbone with the weights
             that it is given, which are random ones where it is given none.
         dataset: what it learns to classify.
     """
 
+    model: str | None
     training: Literal["classification", "none"]
     dataset: Component
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _names_one(cls, model: Any) -> Any:
+        if isinstance(model, list):
+            raise ValueError("a detector looks at the features of one teacher; several teach with task=mixed_type")
+        return model
 
 
 class DetectionConfig(TaughtConfig):

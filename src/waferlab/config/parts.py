@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from waferlab.schema import Component, Schema
 
@@ -87,14 +87,23 @@ class TeacherConfig(FitConfig):
     """How the backbone becomes a teacher.
 
     Attributes:
-        model: an MLflow run id or model file to use as the teacher as it is, or null to train the backbone.
+        model: an MLflow run id or model file to use as the teacher as it is; a list of them: the mean of their logits
+            teaches; or null to train the backbone.
         average_views: answer with the mean of its logits over the eight dihedral views.
         seed: of the teacher's training, apart from the experiment's, so that seeds of students share one teacher.
     """
 
-    model: str | None
+    model: str | list[str] | None
     average_views: bool
     seed: int = Field(ge=0, lt=2**32)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _names_teachers(cls, model: Any) -> Any:
+        names = model if isinstance(model, list) else [model]
+        if model is not None and not (names and all(isinstance(name, str) for name in names)):
+            raise ValueError("give an MLflow run id or model file, or a list of at least one of them")
+        return model
 
 
 class TrackingConfig(Schema):

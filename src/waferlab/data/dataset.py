@@ -95,6 +95,12 @@ class Wafers:
         return self.maps.shape[1], self.maps.shape[2]
 
 
+def maps_alone(*wafers: Wafers) -> Wafers:
+    """The maps of all of them, in this order, without classes, labels and masks; those of one alone aren't copied."""
+    maps = wafers[0].maps if len(wafers) == 1 else np.concatenate([each.maps for each in wafers])
+    return Wafers(maps, np.zeros((len(maps), 0), np.uint8), ())
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A source's wafers and their split.

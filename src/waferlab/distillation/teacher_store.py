@@ -17,6 +17,7 @@ from torch import Tensor
 
 from waferlab.data.dataset import Wafers, digest
 from waferlab.models.classifier import Classifier, view_logits
+from waferlab.models.ensemble import Ensemble
 from waferlab.models.files import load_model, save_model
 from waferlab.progress import progress
 from waferlab.whole_file import write_whole
@@ -24,22 +25,40 @@ from waferlab.whole_file import write_whole
 
 @dataclass(frozen=True)
 class Teacher:
-    """A finished teacher.
+    """A finished teacher, alone or the first of several, who teach the mean of their logits.
 
     Attributes:
         model: the network, in evaluation mode.
         file: its model file.
         run_id: the MLflow run that trained it, or None where it came from elsewhere.
+        others: that teach beside it.
     """
 
     model: Classifier
     file: Path
     run_id: str | None
+    others: tuple["Teacher", ...] = ()
+
+    @property
+    def members(self) -> tuple["Teacher", ...]:
+        """Itself and the others."""
+        return (self, *self.others)
+
+    @property
+    def network(self) -> Classifier | Ensemble:
+        """What answers: its model, or all members' together."""
+        return Ensemble([member.model for member in self.members]) if self.others else self.model
+
+    @property
+    def bytes(self) -> int:
+        """Size of all members' files."""
+        return sum(member.file.stat().st_size for member in self.members)
 
     @property
     def tags(self) -> dict[str, str]:
         """What the runs that use it say of it."""
-        return {"teacher.file": str(self.file)} | ({"teacher.run_id": self.run_id} if self.run_id else {})
+        tags = {"teacher.file": ", ".join(str(member.file) for member in self.members)}
+        return tags | ({"teacher.run_id": self.run_id} if self.run_id and not self.others else {})
 
 
 class TeacherStore:

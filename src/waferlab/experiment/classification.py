@@ -49,11 +49,11 @@ def record_teaching(run: Run, logits: NDArray[np.float32], dataset: Dataset) -> 
     Judged by the maps whose labels it was not told; where there are none, by those that it was trained on.
 
     Args:
-        logits: (N, C) on all maps that it teaches.
+        logits: (N, C) on all maps that it teaches, of which those beyond the data set's own are not judged.
     """
     hidden = dataset.within(UNLABELLED)[dataset.within(*TAUGHT)]
     judged = hidden if hidden.any() else ~hidden
-    logits, labels = logits[judged], dataset.part(*TAUGHT).labels[judged]
+    logits, labels = logits[: len(judged)][judged], dataset.part(*TAUGHT).labels[judged]
     metrics = headline_metrics(logits, labels) | calibration_metrics(logits, labels)
     run.metrics({f"{TEACHING}{name}": value for name, value in metrics.items() if not math.isnan(value)})
     _log_pseudo_label_error(run, pseudo_label_error(logits, labels), TEACHING)

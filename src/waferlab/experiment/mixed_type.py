@@ -1,12 +1,14 @@
 """Mixed-type classification: a teacher learns the defects from labels, a student from the teacher."""
 
 from waferlab.config import MixedTypeConfig
+from waferlab.data.dataset import Dataset, Wafers, maps_alone
 from waferlab.data.split import hide_labels
 from waferlab.distillation.losses import Distillation
-from waferlab.experiment.begin import begin, opening
+from waferlab.errors import ConfigError
+from waferlab.experiment.begin import Begun, begin, opening
 from waferlab.experiment.classification import COLUMNS, following, record, record_teaching
 from waferlab.experiment.networks import Place, fit_classifier, make_model
-from waferlab.experiment.outcome import Outcome, own_modules
+from waferlab.experiment.outcome import Outcome, own_modules, require_same_data
 from waferlab.experiment.teachers import Teachers
 from waferlab.models.files import save_model
 from waferlab.models.rounded import keep_rounded, round_weights
@@ -27,17 +29,19 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
     dataset, tracker = begun.dataset, begun.tracker
     loss: Distillation = begun.loss
     student = make_model(config.student, dataset, tracker, "student", config.seed) if config.student else None
+    extra, tags = _extra(config, begun)
     teachers = Teachers(config, dataset, tracker)
     network = "student" if config.student else "teacher"
     name = f"{dataset.name} {config.student.target.rpartition('.')[2] if config.student else network}"
-    with opening(config, begun, command, name, {"network": network}) as (opened, folder):
+    with opening(config, begun, command, name, {"network": network} | tags) as (opened, folder):
         teacher = teachers.get() if loss.uses_teacher or student is None else None
         answers = None
         judged, evaluations = dataset.part("test" if config.test else "val"), []
         if student is not None:
             place = Place(opened, folder / "training", "student")
             if teacher is not None:
-                answers = teachers.answers(teacher, config.trainer.augment)
+                answers = teachers.answers(teacher, config.trainer.augment, extra)
+                del extra  # the answers have a copy of its maps
             if config.weight_bits is not None:
                 round_weights(student.net, config.weight_bits)
             fitted = fit_classifier(student, loss, config.fit, config.seed, dataset, answers, place)
@@ -51,9 +55,8 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
             if student is None:
                 model, file, validation = teacher.model, teacher.file, teachers.validation(teacher)
             if student is None or config.test:
-                size, average = teacher.file.stat().st_size, config.teacher.average_views
-                logits = teachers.logits(teacher, ["test" if config.test else "val"], "32-true")[0]
-                evaluations.append(evaluate_model("teacher", teacher.model, judged, size, average, logits))
+                average, logits = config.teacher.average_views, teachers.logits(teacher, judged, "32-true")[0]
+                evaluations.append(evaluate_model("teacher", teacher.network, judged, teacher.bytes, average, logits))
         figures = []
         if config.test:
             say("fitting trivial baselines, drawing figures")
@@ -69,3 +72,27 @@ def run(config: MixedTypeConfig, command: str) -> Outcome:
         evaluations=evaluations, figures=figures, model=opened.id, model_file=file, validation=validation,
         is_tested=config.test,
     )  # fmt: skip
+
+
+def _extra(config: MixedTypeConfig, begun: Begun) -> tuple[Wafers | None, dict[str, str]]:
+    """The wafers that a student is taught on beside the data set's, without labels, and what its run says of them.
+
+    Raises:
+        ConfigError: they are no maps of the data set's size.
+        WaferlabError: they can't be read, or aren't those of the run to resume.
+    """
+    if config.extra is None:
+        return None, {}
+    extra: Dataset = config.extra.build("extra")
+    if extra.wafers.are_images:
+        raise ConfigError(f"extra: {extra.name} are images, and task={config.task.name} is for wafer maps")
+    (height, width), (found, across) = begun.dataset.wafers.size, extra.wafers.size
+    if (height, width) != (found, across):
+        raise ConfigError(
+            f"extra: {extra.name} has maps of {found}x{across} dies, the data set {begun.dataset.name} of "
+            f"{height}x{width}; give both one size: dataset.size, extra.size"
+        )
+    if config.resume is not None:
+        require_same_data(config.resume, "extra.fingerprint", extra, begun.tracker)
+    tags = {"extra": f"{extra.name} {len(extra.wafers)}", "extra.fingerprint": extra.fingerprint}
+    return maps_alone(extra.wafers), tags

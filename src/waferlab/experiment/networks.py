@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from optuna import TrialPruned
 from torch import Tensor
+from torch.nn.functional import pad
 
 from waferlab.config import NETWORK, FitConfig, ModelConfig, TrackingConfig, TrainerConfig
 from waferlab.data.batches import Batch, Batches
@@ -72,8 +73,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Answers:
-    """A teacher's logits: on each view of each map that it teaches (V, N, C), and on the validation maps (N, C)."""
+    """What a teacher teaches.
 
+    Attributes:
+        wafers: the maps that it is asked about (N, H, W): the training maps, then others, whose labels nobody knows.
+        train: its logits (V, N, C) on each view of each of them.
+        val: its logits (N, C) on the validation maps.
+    """
+
+    wafers: Wafers
     train: Tensor
     val: Tensor
 
@@ -90,8 +98,11 @@ def fit_classifier(
     """Fit a classifier; the loss gets labels only where it says that it uses them."""
     trainer, device = how.trainer, device_of(how.trainer)
     parts = TAUGHT if answers else ("train",)
-    train, val = dataset.part(*parts), dataset.part("val")
-    labels = known_labels(dataset, parts, trainer.label_noise, seed) if loss.uses_labels else None
+    train, val = answers.wafers if answers else dataset.part(*parts), dataset.part("val")
+    labels = None
+    if loss.uses_labels:
+        labels = known_labels(dataset, parts, trainer.label_noise, seed)
+        labels = pad(labels, (0, 0, 0, len(train) - len(labels)), value=torch.nan)
     batches = Batches(
         train, trainer.batch_size, labels=labels, teacher=answers.train if answers else None,
         shuffle=True, augment=trainer.augment, die_noise=trainer.die_noise, seed=seed, device=device,

@@ -210,15 +210,25 @@ def command_of(resume: str, dataset: Dataset, tracker: Tracker) -> str:
     Raises:
         WaferlabError: that run was about other data.
     """
+    tags = require_same_data(resume, "dataset.fingerprint", dataset, tracker)
+    return str(tags.get("command", command_line("train", ())))
+
+
+def require_same_data(resume: str, fingerprint: str, dataset: Dataset, tracker: Tracker) -> Mapping[str, str]:
+    """The tags of the run to resume, of which one has the fingerprint of its data.
+
+    Raises:
+        WaferlabError: that run was about other data.
+    """
     run = tracker.find(resume)
-    tags = run.data.tags if run else {}
-    before = tags.get("dataset.fingerprint")
+    tags: dict[str, str] = run.data.tags if run else {}
+    before = tags.get(fingerprint)
     if before not in (None, dataset.fingerprint):
         raise WaferlabError(
             f"run {resume} was trained on other maps, labels or sides of the split ({before}) than {dataset.name} now "
             f"has ({dataset.fingerprint}); start a new run"
         )
-    return str(tags.get("command", command_line("train", ())))
+    return tags
 
 
 def typed(after: str, *command: str) -> str:

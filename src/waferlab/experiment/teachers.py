@@ -1,15 +1,16 @@
 """The teacher of an experiment: found or trained, and asked."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from waferlab.config import TaughtConfig
-from waferlab.data.dataset import CODES, TAUGHT, Dataset, Part
+from waferlab.data.dataset import CODES, TAUGHT, Dataset, Wafers, maps_alone
 from waferlab.distillation.losses import Supervised
 from waferlab.distillation.teacher_store import Teacher, TeacherStore
 from waferlab.experiment.networks import Answers, Place, fit_classifier, make_model, model_reference, require_match
@@ -42,26 +43,35 @@ class Teachers:
         """Where teachers and their outputs are kept."""
         return TeacherStore(self.config.store / "teachers")
 
-    def answers(self, teacher: Teacher, every_view: bool) -> Answers:
-        """What a student is taught: on each view of the training maps if it sees them in every view."""
-        precision = self.config.teacher.trainer.precision
-        train = self.logits(teacher, TAUGHT, precision, every_view)
-        return Answers(train, self.logits(teacher, ("val",), precision)[0])
+    def answers(self, teacher: Teacher, every_view: bool, extra: Wafers | None = None) -> Answers:
+        """What a student is taught: on each view of the training maps if it sees them in every view.
 
-    def logits(self, teacher: Teacher, parts: Sequence[Part], precision: str, every_view: bool = False) -> Tensor:
-        """The teacher's logits (V, N, C) on some parts, from the store or now; V is 1 where it answers with a mean."""
-        return self.store.logits(
-            teacher.model, self.dataset.part(*parts), precision, device_of(self.config.teacher.trainer),
-            every_view=every_view, average_views=self.config.teacher.average_views,
+        Args:
+            extra: wafers that it is taught on, too.
+        """
+        precision = self.config.teacher.trainer.precision
+        shown = [maps_alone(self.dataset.part(*TAUGHT)), *([] if extra is None else [extra])]
+        train = torch.cat([self.logits(teacher, wafers, precision, every_view) for wafers in shown], 1)
+        return Answers(maps_alone(*shown), train, self.logits(teacher, self.dataset.part("val"), precision)[0])
+
+    def logits(self, teacher: Teacher, wafers: Wafers, precision: str, every_view: bool = False) -> Tensor:
+        """The teacher's logits (V, N, C), from the store or now; V is 1 where it answers with a mean over views."""
+        found = (
+            self.store.logits(
+                member.model, wafers, precision, device_of(self.config.teacher.trainer),
+                every_view=every_view, average_views=self.config.teacher.average_views,
+            )
+            for member in teacher.members
         )  # fmt: skip
+        return reduce(torch.add, found) / len(teacher.members)
 
     def get(self) -> Teacher:
-        """The experiment's teacher: the one it names, or the backbone, trained now if nobody has before."""
+        """The experiment's teacher: the one it names, or those, or the backbone, trained now if nobody has before."""
         config = self.config
         if config.teacher.model:
-            teacher = finished_teacher(config.teacher.model, self.tracker)
-            require_match(teacher.model, self.dataset, f"teacher.model={config.teacher.model}")
-            return teacher
+            names = [config.teacher.model] if isinstance(config.teacher.model, str) else config.teacher.model
+            first, *others = map(self._finished, names)
+            return replace(first, others=tuple(others))
         recipe = config.teacher.model_dump(mode="json", by_alias=True, exclude=_NO_RECIPE) | {
             "version": RECIPE_VERSION,
             "backbone": config.backbone.model_dump(mode="json", by_alias=True) | {"weights": self._weights()},
@@ -73,6 +83,12 @@ class Teachers:
         """Validation metrics of the weights that were kept when it was trained; empty where that is not known."""
         run = self.tracker.find(teacher.run_id) if teacher.run_id else None
         return best_metrics(run) if run else {}
+
+    def _finished(self, reference: str) -> Teacher:
+        """One that the experiment names."""
+        teacher = finished_teacher(reference, self.tracker)
+        require_match(teacher.model, self.dataset, f"teacher.model={reference}")
+        return teacher
 
     def _weights(self) -> str:
         """What the backbone starts from: a file by its content, since another one may come to lie in its place."""

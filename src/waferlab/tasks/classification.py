@@ -12,6 +12,7 @@ from waferlab.metrics.calibration import calibration_metrics
 from waferlab.metrics.multilabel import multilabel_metrics
 from waferlab.models.baselines import BASELINES
 from waferlab.models.classifier import Classifier, predict_logits
+from waferlab.models.ensemble import Ensemble
 from waferlab.tasks.evaluation import Evaluation, maps_per_second
 from waferlab.wafer import dihedral_indices
 
@@ -25,7 +26,7 @@ class Classified(Evaluation):
 
 def evaluate_model(
     name: str,
-    model: Classifier,
+    model: Classifier | Ensemble,
     wafers: Wafers,
     file_bytes: int,
     average_views: bool = False,
@@ -34,6 +35,7 @@ def evaluate_model(
     """Evaluate a classifier in fp32, on each map as it is or on the mean of its logits over the dihedral views.
 
     Args:
+        model: one, or several as one.
         logits: (N, C) of exactly this, where they were computed before.
     """
     if logits is None:
