@@ -151,9 +151,9 @@ def _meant(command: str, key: str, folder: Path) -> str:
     """What a key that isn't there was probably meant to be."""
     from waferlab.experiment.compose import compose_overrides, keys
 
-    if (folder / key).is_dir():
-        return f" With the other overrides, {key} is no part of the configuration."
     close = difflib.get_close_matches(key, keys(compose_overrides(command, [])), n=1)
+    if (folder / key).is_dir() or key in close:
+        return f" With the other overrides, {key} is no part of the configuration."
     return f" Did you mean '{close[0]}'?" if close else ""
 
 

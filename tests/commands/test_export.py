@@ -1,5 +1,6 @@
 """``waferlab export``: what it prints, what it writes, and what it refuses."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -103,6 +104,22 @@ class TestExport:
         assert OnnxModel(here / "registered.onnx").card.run == trained
 
 
+class TestMapsOfOtherSizes:
+    def test_come_to_a_size_as_those_did_that_the_run_learnt_from(self, here: Path, store: Path) -> None:
+        run = waferlab.train(*DATA, *SMALL, "trainer.max_epochs=1", f"store={store}").run_id
+        (kept,) = store.rglob(f"{run}/artifacts/config.json")
+        config = json.loads(kept.read_text())
+        config["dataset"]["resize"] = "nearest"
+        kept.write_text(json.dumps(config))
+        assert main(["export", f"run={run}", "output=mine.onnx", "dataset=simulated", "dataset.maps=240"]) == 0
+        assert OnnxModel(here / "mine.onnx").card.resize == "nearest"
+        np.save("lot.npy", load(maps=40, seed=6, size=30).wafers.maps)
+        for model, output in ((run, "run.csv"), ("mine.onnx", "mine.csv")):
+            assert main(["predict", f"model={model}", "input=lot.npy", f"output={output}", "pictures=0"]) == 0
+        of_run, of_file = (Path(name).read_text().splitlines() for name in ("run.csv", "mine.csv"))
+        assert [line.split(",")[1] for line in of_run] == [line.split(",")[1] for line in of_file]
+
+
 class TestWeightsOfFewBits:
     def test_of_a_student_that_learnt_with_them_are_those_it_learnt_with(self, here: Path, store: Path) -> None:
         run = waferlab.train(*DATA, *SMALL, "trainer.max_epochs=2", "weight_bits=4", f"store={store}").run_id
@@ -140,7 +157,7 @@ class TestOnTheTestPart:
         right = (OnnxModel(file).predict(test.maps) == test.labels).all(1).mean()
         assert found["exact_match"] == pytest.approx(right)
         assert found["bytes"] == file.stat().st_size
-        assert found["maps_per_second"] > 1000 / found["milliseconds"] > 1
+        assert found["maps_per_second"] > 100 > found["milliseconds"] > 0
         assert 20 < found["megabytes"] < 200
 
     def test_is_left_alone_where_nobody_asks(self, trained: str, here: Path, store: Path) -> None:

@@ -31,6 +31,15 @@ def test_says_nothing_that_is_as_usual() -> None:
         ('{"kind":"patterns","size":[1]}', "can't read"),
         ('{"kind":"patterns","size":[1,2],"colour":3}', "can't read"),
         ('{"kind":"weather","size":[1,2]}', "is for 'weather'"),
+        ('{"kind":"anomaly","size":[0,2]}', "what can't be"),
+        ('{"kind":"anomaly","size":[1,2],"views":0}', "what can't be"),
+        ('{"kind":"anomaly","size":[1,2],"views":"8"}', "what can't be"),
+        ('{"kind":"anomaly","size":[1,2],"resize":"stretch"}', "what can't be"),
+        ('{"kind":"anomaly","size":[1,2],"classes":["A"]}', "what can't be"),
+        ('{"kind":"patterns","size":[1,2]}', "what can't be"),
+        ('{"kind":"patterns","size":[1,2],"classes":[1]}', "what can't be"),
+        ('{"kind":"class","size":[1,2],"classes":["A"],"normal":1}', "what can't be"),
+        ('{"kind":"class","size":[1,2],"classes":["A"],"states":7}', "what can't be"),
     ],
 )
 def test_says_what_is_wrong_with_another(text: str | None, said: str) -> None:

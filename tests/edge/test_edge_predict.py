@@ -87,6 +87,47 @@ class TestPictures:
         assert len(list(Path("found/pictures").iterdir())) == 1
 
 
+class TestWhatIsThereAlready:
+    @pytest.mark.parametrize(("given", "output"), [("lot.csv", "lot.csv"), ("lots", "lots/found"), ("lots", "lots")])
+    def test_of_the_input_is_not_written_over(
+        self, given: str, output: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        patterns(Path("m.onnx"))
+        Path("lots").mkdir()
+        Path("lot.csv").write_text("lot,wafer,x,y,bin\nA,1,0,0,1\n")
+        assert main(["predict", "model=m.onnx", f"input={given}", f"output={output}"]) == 2
+        assert f"output={output} lies in input={given}, or is it" in capsys.readouterr().err
+        assert Path("lot.csv").read_text().startswith("lot,wafer")
+
+    def test_of_other_wafers_does_not_stay_beside_the_table(self) -> None:
+        anomaly(Path("m.onnx"))
+        assert main(["predict", "model=m.onnx", "input=wafers.npy", "output=found", "heat_maps=true"]) == 0
+        assert Path("found/heat_maps.npy").exists()
+        assert main(["predict", "model=m.onnx", "input=wafers.npy", "output=found", "pictures=0"]) == 0
+        assert [path.name for path in Path("found").rglob("*") if path.is_file()] == ["predictions.csv"]
+
+
+class TestNotes:
+    def said_of(self, maps: np.ndarray, capsys: pytest.CaptureFixture[str]) -> str:
+        patterns(Path("m.onnx"))
+        np.save("some.npy", maps.astype(np.uint8))
+        assert main(["predict", "model=m.onnx", "input=some.npy", "pictures=0"]) == 0
+        return " ".join(capsys.readouterr().err.split())
+
+    def test_tell_of_wafers_on_which_no_die_passes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        maps = np.full((3, *SIZE), 2)
+        maps[0, 0, 0] = 1
+        assert "no die passes on 2 of 3 wafers" in self.said_of(maps, capsys)
+
+    def test_tell_of_wafers_that_were_shrunk(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "larger than the model's 6x8 dies, and shrunk" in self.said_of(np.ones((2, 6, 9)), capsys)
+
+    def test_are_not_made_of_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        said = self.said_of(np.ones((2, *SIZE)), capsys)
+        assert "passes" not in said
+        assert "shrunk" not in said
+
+
 class TestManyWafers:
     def test_take_no_more_memory_than_few(self) -> None:
         model = OnnxModel(anomaly(Path("m.onnx")))
@@ -139,6 +180,9 @@ class TestRequests:
             (["model=a.onnx", "input=a", "heat_maps=7"], "heat_maps=7: expected true or false"),
             (["model=a.onnx", "input=a", "pictures=-1"], "0 or more"),
             (["model=a.onnx", "input=a", "threads=0"], "at least 1"),
+            (["model=a.onnx", "input="], "input= is empty"),
+            (["model=a.onnx", "input=a", "threshold=nan"], "threshold=nan is no finite number"),
+            (["model=a.onnx", "input=a", "output=a.xlsx"], "a table ends in .csv or .parquet"),
         ],
     )
     def test_that_are_wrong_are_explained(self, wrong: list[str], said: str) -> None:

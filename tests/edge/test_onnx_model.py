@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from tiny import SIZE, anomaly, classes, patterns
+from tiny import SIZE, anomaly, broken, classes, patterns
 
 from waferlab.edge.card import Card
 from waferlab.edge.model import Anomalies, Moved, OnnxModel, Patterns
@@ -97,6 +98,17 @@ class TestFiles:
         path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
         with pytest.raises(WaferlabError, match=r"m\.onnx is no"):
             OnnxModel(path)
+
+    def test_that_give_no_numbers_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match="no finite number; it is damaged"):
+            OnnxModel(broken(tmp_path / "m.onnx")).answer(np.ones((2, *SIZE), np.uint8))
+
+    def test_whose_card_has_another_size_are_refused_when_they_run(self, tmp_path: Path) -> None:
+        graph = onnx.load(anomaly(tmp_path / "m.onnx"))
+        graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 5
+        onnx.save(graph, tmp_path / "m.onnx")
+        with pytest.raises(WaferlabError, match="can't be run"):
+            OnnxModel(tmp_path / "m.onnx").answer(np.ones((2, *SIZE), np.uint8))
 
     def test_whose_card_and_outputs_disagree_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(WaferlabError, match="says that it is for 'anomaly', but gives logits"):

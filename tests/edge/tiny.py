@@ -27,6 +27,11 @@ def anomaly(path: Path, card: Card | None = None) -> Path:
     return _save(path, card or Card("anomaly", SIZE, threshold=0.5, die_threshold=0.5), {"score": [[1], [0]]})
 
 
+def broken(path: Path) -> Path:
+    """Logits that are no numbers."""
+    return _save(path, Card("patterns", SIZE, ("many",)), {"logits": [[np.nan], [0]]})
+
+
 def _save(path: Path, card: Card, linear: dict[str, list[list[float]]]) -> Path:
     """Outputs that are linear in the share: slopes and offsets of each."""
     shared = [

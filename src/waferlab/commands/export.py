@@ -1,30 +1,28 @@
 """``waferlab export``: a trained model as a file of kilobytes that predicts elsewhere, checked against the model."""
 
-import json
 import shlex
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table
 
-from waferlab.config import TrackingConfig, experiment_config
+from waferlab.config import TrackingConfig
 from waferlab.data.dataset import TAUGHT, Dataset
 from waferlab.data.ragged import Resize
 from waferlab.data.single_label import DEFECT, NORMAL, single_label
 from waferlab.deploy.check import Measured, Tolerance, exported
 from waferlab.deploy.formats import FORMATS, Name, Source
-from waferlab.deploy.judge import judged
-from waferlab.errors import ConfigError, WaferlabError
+from waferlab.deploy.judge import SHARES, judged
+from waferlab.errors import ConfigError
 from waferlab.experiment.begin import read_dataset
 from waferlab.experiment.compose import checked, command_line
+from waferlab.experiment.kept import kept_config, resize_of
 from waferlab.experiment.networks import TrainedModel, require_match
 from waferlab.experiment.teachers import dataset_tags
 from waferlab.models.anomaly_model import AnomalyModel
@@ -32,8 +30,7 @@ from waferlab.models.card import card_of
 from waferlab.models.classifier import Classifier
 from waferlab.progress import say
 from waferlab.schema import Component, Schema
-from waferlab.tracking.registry import REGISTERED, registered
-from waferlab.tracking.run import CONFIG_FILE, EVALUATION, STUDY
+from waferlab.tracking.run import EVALUATION, STUDY
 from waferlab.tracking.tracker import Tracker
 from waferlab.whole_file import write_whole
 
@@ -69,7 +66,7 @@ class ExportConfig(Schema):
     @model_validator(mode="before")
     @classmethod
     def _names_a_model(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if values.get("model") is None:
+        if not values.get("model"):
             raise ValueError("run: which model? Give the id of an MLflow run, a registered model, or a model file")
         return values
 
@@ -87,8 +84,8 @@ def run(composed: DictConfig) -> None:
     if config.dataset is not None:
         config.dataset.checked("dataset")
     tracker = Tracker(config.tracking, config.store)
-    file, model = _read(config, tracker)
-    run_id = _run_of(config.model, tracker)
+    file, model = _trained(config).read(tracker)
+    run_id = _trained(config).run_id(tracker)
     output = config.output or _usual_output(config, run_id or file.stem)
     if output.suffix != file_format.suffix:
         raise ConfigError(f"output={output}: a file of format={config.format} ends in {file_format.suffix}")
@@ -97,7 +94,7 @@ def run(composed: DictConfig) -> None:
     require_match(model, dataset, f"model={config.model}")
     if config.test:
         dataset.require("test")
-    source, val = _source(config, model, dataset, run_id), dataset.part("val")
+    source, val = _source(config, model, dataset, run_id, tracker), dataset.part("val")
     say("exporting, and checking what was exported")
     tolerance = Tolerance(config.most_difference, config.most_loss)
     content, rows = exported(source, config.format, file.stat().st_size, val, tolerance)
@@ -107,19 +104,11 @@ def run(composed: DictConfig) -> None:
         _log(config, judged(content, config.format, source, dataset.part("test")), dataset, run_id, tracker)
 
 
-def _read(config: ExportConfig, tracker: Tracker) -> tuple[Path, Classifier | AnomalyModel]:
-    trained = TrainedModel(
+def _trained(config: ExportConfig) -> TrainedModel:
+    return TrainedModel(
         model=config.model, modules=config.modules, precision="32-true", compile=False, tracking=config.tracking,
         store=config.store,
     )  # fmt: skip
-    return trained.read(tracker)
-
-
-def _run_of(reference: str, tracker: Tracker) -> str | None:
-    """The run whose model is meant; None where it is a file."""
-    if Path(reference).exists():
-        return None
-    return registered(tracker, reference) if reference.startswith(REGISTERED) else reference
 
 
 def _dataset(config: ExportConfig, model: Classifier | AnomalyModel, run_id: str | None, tracker: Tracker) -> Dataset:
@@ -127,7 +116,8 @@ def _dataset(config: ExportConfig, model: Classifier | AnomalyModel, run_id: str
     if config.dataset is not None:
         dataset: Dataset = config.dataset.build("dataset")
     elif run_id is not None:
-        dataset = _trained_on(run_id, tracker)
+        kept = kept_config(run_id, tracker)
+        dataset = read_dataset(kept.dataset, "dataset", kept.withhold)
     else:
         raise ConfigError("dataset: a model file doesn't say what it was trained on; give its data: dataset=…")
     if isinstance(model, Classifier) and model.decision is not None:
@@ -135,28 +125,15 @@ def _dataset(config: ExportConfig, model: Classifier | AnomalyModel, run_id: str
     return dataset
 
 
-def _trained_on(run_id: str, tracker: Tracker) -> Dataset:
-    """The data set of a run's own configuration.
-
-    Raises:
-        WaferlabError: the run kept none that this version can read, or the data are no longer there.
-    """
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            kept = Path(tracker.client.download_artifacts(run_id, CONFIG_FILE, folder))
-            config = experiment_config(json.loads(kept.read_text(encoding="utf-8")))
-    except (MlflowException, OSError, ValueError, ConfigError) as error:
-        said = str(error).splitlines()[0]
-        raise WaferlabError(f"run {run_id} doesn't say what it was trained on ({said}); give dataset=…") from error
-    return read_dataset(config.dataset, "dataset", config.withhold)
-
-
-def _source(config: ExportConfig, model: Classifier | AnomalyModel, dataset: Dataset, run_id: str | None) -> Source:
+def _source(
+    config: ExportConfig, model: Classifier | AnomalyModel, dataset: Dataset, run_id: str | None, tracker: Tracker
+) -> Source:
     """The model with its card, and some training maps, spread evenly, where the format looks at any."""
     calibrates = FORMATS[config.format].calibrates
     dataset.require("val", *(("train",) if calibrates else ()))
     maps = dataset.part(*TAUGHT if calibrates else ("val",)).maps
-    resize: Resize = "keep" if dataset.wafers.native is None else dataset.wafers.resize
+    given: Resize = "keep" if dataset.wafers.native is None else dataset.wafers.resize
+    resize = (run_id and resize_of(run_id, tracker)) or given
     some = np.asarray(maps[:: -(-len(maps) // config.calibration)])
     return Source(model, card_of(model, resize, run_id), some)
 
@@ -174,6 +151,8 @@ def _log(
     with tracker.run(f"export {config.format}", {**tags, **of_study, **config.tracking.tags}) as opened:
         opened.parameters(config.model_dump(mode="json", by_alias=True))
         opened.metrics({f"test/model/{name}": value for name, value in found.items()})
+    right = ", ".join(f"{name} {100 * found[name]:.2f}" for name in SHARES if name in found)
+    print(f"test part, percent: {right.replace('_', ' ')}\nrun      {opened.id}")
 
 
 def _usual_output(config: ExportConfig, stem: str) -> Path:

@@ -12,12 +12,14 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from waferlab.data.dataset import Dataset
+from waferlab.data.ragged import Resize
 from waferlab.edge import command
 from waferlab.edge.command import Request
 from waferlab.edge.model import Anomalies, Patterns
 from waferlab.edge.predict import Batch, predict
 from waferlab.errors import ConfigError
 from waferlab.experiment.compose import checked, note_without_effect
+from waferlab.experiment.kept import resize_of
 from waferlab.experiment.networks import TrainedModel, require_size
 from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.card import card_of
@@ -57,10 +59,13 @@ def run(composed: DictConfig) -> None:
         raise ConfigError("say what to predict: input=FILE, or dataset=… for what a source of data sets yields")
     if config.dataset is not None:
         config.dataset.checked("dataset")
-    _, model = config.read(Tracker(config.tracking, config.store))
+    tracker = Tracker(config.tracking, config.store)
+    _, model = config.read(tracker)
+    run_id = config.run_id(tracker)
     if isinstance(model, Classifier) and model.decision is not None and config.threshold is not None:
         model.decision = replace(model.decision, threshold=config.threshold)
-    trained, request = Trained(model), _request(config)
+    resize = (run_id and resize_of(run_id, tracker)) or "keep"
+    trained, request = Trained(model, resize), _request(config)
     _note_idle(model)
     if config.dataset is None:
         batches = command.batches(request, trained.card)
@@ -73,10 +78,14 @@ def run(composed: DictConfig) -> None:
 
 
 class Trained:
-    """A trained model as what predicts."""
+    """A trained model as what predicts.
 
-    def __init__(self, model: Classifier | AnomalyModel) -> None:
-        self._model, self.card = model, card_of(model)
+    Args:
+        resize: how the maps that it learnt from came to their size.
+    """
+
+    def __init__(self, model: Classifier | AnomalyModel, resize: Resize) -> None:
+        self._model, self.card = model, card_of(model, resize)
 
     def answer(self, maps: NDArray[np.uint8]) -> Patterns | Anomalies:
         """What it says of maps (N, H, W) uint8, or of images (N, H, W, 1 or 3)."""

@@ -90,7 +90,8 @@ def exported(
     if plain is None:
         _require_same(rows[-1], tolerance.difference)
     else:
-        _require_as_right(rows[0], rows[-1], tolerance.loss, FORMATS[name].weight_bits)
+        bits = FORMATS[name].weight_bits if source.card.kind == "patterns" else None
+        _require_as_right(rows[0], rows[-1], tolerance.loss, bits)
     return content, rows
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from waferlab.metrics.multilabel import headline_metrics
 from waferlab.metrics.ranking import Ranked
 from waferlab.metrics.single_label import by_class, confusion
 
+#: What a file is judged by, of its test part: shares, from 0 to 1.
+SHARES: Final = ("exact_match", "accuracy", "macro_f1", "image/auroc")
 #: A process that does nothing but predict; it says how much memory it took, in KiB.
 _ALONE = """
 import re, sys

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from waferlab.data.ragged import Resize
 from waferlab.errors import WaferlabError
@@ -63,8 +63,19 @@ class Card:
             said: dict[str, Any] = json.loads(text)
             height, width = said["size"]
             card = cls(**{**said, "size": (int(height), int(width)), "classes": tuple(said.get("classes", ()))})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WaferlabError(f"{where} says of itself what this version can't read: {error}") from error
         if card.kind not in ("patterns", "class", "anomaly"):
             raise WaferlabError(f"{where} is for '{card.kind}', which this version doesn't know")
+        if not card.makes_sense:
+            raise WaferlabError(f"{where} says of itself what can't be: {text}; it is damaged")
         return card
+
+    @property
+    def makes_sense(self) -> bool:
+        """Whether its values are such as an export writes."""
+        named = all(isinstance(name, str) for name in self.classes) and bool(self.classes) == (self.kind != "anomaly")
+        whole = all(isinstance(number, int) and number >= 1 for number in (*self.size, self.views))
+        normal = self.normal is None or self.normal in range(len(self.classes))
+        lines = all(line is None or isinstance(line, int | float) for line in (self.threshold, self.die_threshold))
+        return named and whole and normal and lines and self.states in (STATES, 256) and self.resize in get_args(Resize)

@@ -57,10 +57,17 @@ def batches(request: Request, card: Card) -> Iterable[Batch]:
     """The input's wafers on a model's grid.
 
     Raises:
+        ConfigError: what is written would be read, or written over what is read.
         WaferlabError: the model is for photographs.
     """
     if card.states > STATES:
-        raise WaferlabError("this model reads photographs, and this input is of wafer maps; use dataset=photos")
+        raise WaferlabError(
+            "this model reads photographs, and input= takes wafer maps; the run that it comes from can be asked of "
+            "photographs: model=RUN_ID dataset=photos"
+        )
+    output, given = request.output.resolve(), request.input.resolve()
+    if given == output or given in output.parents:
+        raise ConfigError(f"output={request.output} lies in input={request.input}, or is it; write elsewhere")
     bins = None if request.pass_bins is None else frozenset(request.pass_bins)
     return of_size(read(request.input, request.format, Reading(bins)), card)
 
@@ -70,6 +77,15 @@ def report(found: Found, card: Card, wanted: Wanted) -> None:
     if found.empty:
         note(
             f"without any die, and so without an answer that says anything: {found.empty:,} of {found.wafers:,} wafers"
+        )
+    if found.failed:
+        note(
+            f"no die passes on {found.failed:,} of {found.wafers:,} wafers; should some, say by which bins: pass_bins=…"
+        )
+    if found.shrunk:
+        note(
+            f"larger than the model's {card.size[0]}x{card.size[1]} dies, and shrunk, so that thin patterns may be "
+            f"lost: {found.shrunk:,} of {found.wafers:,} wafers"
         )
     if card.kind == "anomaly" and card.threshold is None and wanted.threshold is None:
         note("this model has no threshold, as its validation wafers were of one kind; give one: threshold=…")
@@ -97,6 +113,8 @@ def parse(arguments: Sequence[str]) -> Request:
             close = difflib.get_close_matches(key, kinds, n=1)
             meant = f" Did you mean '{close[0]}'?" if close else f" There are: {', '.join(kinds)}."
             raise ConfigError(f"'{argument}' is no key=value of `waferlab predict` with an exported model.{meant}")
+        if not text:
+            raise ConfigError(f"{key}= is empty: give it a value, or leave it out")
         values[key] = _value(key, text, kinds[key])
     for each in fields(Request):
         if each.default is MISSING and each.name not in values:
@@ -111,7 +129,7 @@ def _value(key: str, text: str, kind: Any) -> Any:
         return None
     kind = next(option for option in options if option is not NoneType)
     if get_origin(kind) is tuple:
-        return tuple(part.strip() for part in text.strip("[]()").split(",") if part.strip())
+        return tuple(part.strip(" \"'") for part in text.strip("[]()").split(",") if part.strip())
     try:
         return _TRUTHS[text.lower()] if kind is bool else kind(text)
     except (ValueError, KeyError) as error:

@@ -63,9 +63,10 @@ class OnnxModel:
         options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
+            said = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         except Exception as error:  # its errors share no base class
             raise WaferlabError(f"{path} is no ONNX model, or a damaged one: {error}") from error
-        self.card = Card.of(self._session.get_modelmeta().custom_metadata_map.get(KEY), str(path))
+        self._path, self.card = path, Card.of(said, str(path))
         self._outputs = [each.name for each in self._session.get_outputs()]
         wanted = {"patterns": {"logits"}, "class": {"bits", "probabilities"}, "anomaly": {"score"}}[self.card.kind]
         if not wanted <= set(self._outputs):
@@ -94,7 +95,13 @@ class OnnxModel:
         return self._meant(found)
 
     def _run(self, maps: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, {"maps": maps}), strict=True))
+        try:
+            found = dict(zip(self._outputs, self._session.run(self._outputs, {"maps": maps}), strict=True))
+        except Exception as error:  # its errors share no base class
+            raise WaferlabError(f"{self._path} can't be run, so it is damaged, or not what it says: {error}") from error
+        if not all(np.isfinite(values).all() for values in found.values()):
+            raise WaferlabError(f"{self._path} gives something that is no finite number; it is damaged")
+        return found
 
     def _meant(self, found: dict[str, NDArray[Any]]) -> Patterns | Anomalies:
         if self.card.kind == "anomaly":

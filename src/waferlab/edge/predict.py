@@ -24,18 +24,23 @@ from waferlab.errors import ConfigError
 from waferlab.formats.block import Block
 from waferlab.formats.npz import growing
 from waferlab.progress import progress
-from waferlab.wafer import NO_DIE, STATES, pattern_name
+from waferlab.wafer import NO_DIE, PASS, STATES, pattern_name
 from waferlab.whole_file import whole_file
 
 TABLE, HEAT_MAPS, PICTURES = "predictions.csv", "heat_maps.npy", "pictures"
+_OTHER_TABLES: Final = (".gz", ".json", ".npy", ".tsv", ".txt", ".xls", ".xlsx")
 _IN_FLIGHT: Final = 2  # blocks for each thread that wait or are computed
 
 
 class Batch(NamedTuple):
-    """Wafers of a model's size: their names, and maps (n, H, W) uint8 or images (n, H, W, 1 or 3)."""
+    """Wafers of a model's size: their names, and maps (n, H, W) uint8 or images (n, H, W, 1 or 3).
+
+    Some were `shrunk` to that size.
+    """
 
     names: Sequence[str]
     maps: NDArray[np.uint8]
+    shrunk: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +69,15 @@ class Wanted:
             raise ConfigError(f"pictures={self.pictures} is a number of wafers: 0 or more")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads={self.threads}: at least 1")
+        for name in ("threshold", "die_threshold"):
+            if (line := getattr(self, name)) is not None and not np.isfinite(line):
+                raise ConfigError(f"{name}={line} is no finite number")
+        if self.output.suffix.lower() in _OTHER_TABLES:
+            raise ConfigError(f"output={self.output}: a table ends in .csv or .parquet; anything else is a folder")
 
     def place(self, name: str) -> Path:
         """Where the table, heat maps or pictures go: into the folder, or beside a table that has a name."""
-        if self.output.suffix not in (".csv", ".parquet"):
+        if self.output.suffix.lower() not in (".csv", ".parquet"):
             return self.output / name
         return self.output if name == TABLE else self.output.with_name(f"{self.output.stem}_{name}")
 
@@ -80,6 +90,8 @@ class Found:
         wafers: how many were predicted.
         patterns: how many have each pattern; of an anomaly model ``abnormal`` and ``normal``.
         empty: how many have no die.
+        failed: how many have dies of which none passes.
+        shrunk: how many were larger than the model's grid.
         seconds: that it took.
         written: files and folders.
     """
@@ -87,6 +99,8 @@ class Found:
     wafers: int = 0
     patterns: Counter[str] = field(default_factory=Counter)
     empty: int = 0
+    failed: int = 0
+    shrunk: int = 0
     seconds: float = 0.0
     written: list[Path] = field(default_factory=list)
 
@@ -94,7 +108,8 @@ class Found:
 def of_size(blocks: Iterable[Block], card: Card) -> Iterator[Batch]:
     """The same wafers on a model's grid."""
     for block in blocks:
-        yield Batch(block.names, resized(block.maps, card.size, card.resize))
+        shrunk = int((block.maps.shapes > np.array(card.size)).any(1).sum())
+        yield Batch(block.names, resized(block.maps, card.size, card.resize), shrunk)
 
 
 def predict(model: Predictor, batches: Iterable[Batch], wanted: Wanted) -> Found:
@@ -122,11 +137,16 @@ def predict(model: Predictor, batches: Iterable[Batch], wanted: Wanted) -> Found
             found.wafers += len(batch.names)
             found.patterns.update(names)
             if batch.maps.ndim == 3:
-                found.empty += int((batch.maps == NO_DIE).all((1, 2)).sum())
+                empty = (batch.maps == NO_DIE).all((1, 2))
+                found.empty += int(empty.sum())
+                found.failed += int(((batch.maps != PASS).all((1, 2)) & ~empty).sum())
+            found.shrunk += batch.shrunk
             bar.advance(len(batch.names), f"{found.wafers / (time.perf_counter() - started):,.0f} a second")
     found.seconds = time.perf_counter() - started
     found.written = [wanted.place(TABLE), *([wanted.place(HEAT_MAPS)] if add_maps else [])]
     found.written += highest.draw(wanted.place(PICTURES), lines.die)
+    if add_maps is None:
+        wanted.place(HEAT_MAPS).unlink(missing_ok=True)  # an earlier command's, of other wafers
     return found
 
 
@@ -200,11 +220,11 @@ class _Highest:
 
     def draw(self, folder: Path, line: float) -> list[Path]:
         """A picture of each in the folder, instead of earlier ones; the folder, if there is any."""
+        for earlier in folder.glob("[0-9]*_*.png"):
+            earlier.unlink()
         if not self._kept:
             return []
         folder.mkdir(parents=True, exist_ok=True)
-        for earlier in folder.glob("[0-9]*_*.png"):
-            earlier.unlink()
         for place, (*_, title, shown, heat) in enumerate(sorted(self._kept, reverse=True), 1):
             called = re.sub(r"[^\w.+-]+", "_", title.partition(": ")[0])[:80]
             picture(title, shown, heat, line).save(folder / f"{place:03d}_{called}.png")

@@ -23,7 +23,7 @@ def table(path: Path) -> Iterator[AddRows]:
     Raises:
         WaferlabError: Parquet is asked for where pyarrow isn't installed.
     """
-    with _parquet(path) if path.suffix == ".parquet" else _csv(path) as add:
+    with _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path) as add:
         yield add
 
 

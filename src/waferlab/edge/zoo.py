@@ -17,7 +17,7 @@ def exported(reference: str) -> Path | None:
         WaferlabError: the zoo has no model of that name; the message lists those it has.
     """
     if not reference.startswith(_ZOO):
-        return Path(reference) if reference.endswith(_SUFFIX) else None
+        return Path(reference) if reference.lower().endswith(_SUFFIX) else None
     files = {path.stem: path for path in sorted(_FOLDER.glob(f"*{_SUFFIX}"))}
     name = reference.removeprefix(_ZOO)
     if name not in files:

@@ -227,10 +227,18 @@ class TrainedModel(Schema):
             hasten(model, self.precision, self.compile)
         return file, model
 
+    def run_id(self, tracker: Tracker) -> str | None:
+        """The run whose model is meant; None where it is a file."""
+        if Path(self.model).exists():
+            return None
+        return registered(tracker, self.model) if self.model.startswith(REGISTERED) else self.model
+
 
 def model_reference(reference: str, tracker: Tracker) -> Path:
     """The file that ``weights=`` or ``model=`` means: a path, the model of an MLflow run, or a registered one."""
     path = Path(reference)
+    if path.suffix == ".pte":
+        raise WaferlabError(f"{reference} is a program for ExecuTorch's runtime, which answers elsewhere")
     if path.exists():
         return path
     if reference.startswith(REGISTERED):
