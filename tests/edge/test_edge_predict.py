@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tiny import SIZE, anomaly, classes, patterns
 
 import waferlab
 from waferlab.cli import main
-from waferlab.edge.command import parse
+from waferlab.edge.command import Request, parse
 from waferlab.edge.model import OnnxModel
 from waferlab.edge.predict import Batch, Wanted, predict
 from waferlab.errors import ConfigError
@@ -189,6 +190,12 @@ class TestRequests:
         with pytest.raises(ConfigError) as error:
             parse(wrong)
         assert said in str(error.value)
+
+    def test_are_explained_where_help_is_asked_for(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["predict", "model=zoo/mixed", "--help"]) == 0
+        said = capsys.readouterr().out
+        assert {line.split()[0] for line in said.splitlines()[2:]} == {field.name for field in fields(Request)}
+        assert max(map(len, said.splitlines())) <= 80
 
     def test_have_the_same_keys_and_defaults_as_those_of_trained_models(self) -> None:
         from waferlab.experiment.compose import compose_overrides, plain

@@ -17,6 +17,19 @@ from waferlab.formats.block import Reading
 from waferlab.progress import note
 from waferlab.wafer import STATES
 
+USAGE: Final = """usage: waferlab predict model=FILE input=FILE key=value …
+
+  model          exported file (.onnx), or zoo/NAME
+  input          file or folder of wafer maps
+  output         folder, or table: .csv or .parquet (predictions)
+  format         of the input, where its name doesn't say it
+  pass_bins      bins that pass, where the file doesn't say it: [1,2]
+  threshold      score from which on a wafer is abnormal, or log odds of defects
+  die_threshold  score from which on a die is abnormal
+  pictures       of how many wafers: those most surely wrong (20)
+  heat_maps      true: keep the scores of all dies (false)
+  threads        one for each processor
+"""
 #: That are told of, the most frequent ones.
 _PATTERNS_SHOWN: Final = 12
 _TRUTHS: Final = {"true": True, "false": False}
@@ -46,6 +59,9 @@ def run(arguments: Sequence[str]) -> None:
         ConfigError: a key or a value is wrong.
         WaferlabError: the model or the input can't be read.
     """
+    if {"-h", "--help"} & {*arguments}:
+        print(USAGE, end="")
+        return
     request = parse(arguments)
     model: Predictor = OnnxModel(exported(request.model) or Path(request.model))
     if request.threshold is not None and model.card.kind == "class":
