@@ -70,7 +70,7 @@ _ONE_VIEW: Final = "one_view/macro_f1"
 #: From so many sizes on, a table says which are the smallest from these exact matches on.
 MANY_SIZES, ROUND_ACCURACIES = 6, (0.90, 0.95, 0.98)
 #: Overrides that say where things lie; they change no result.
-_PLACES = re.compile(r"\+{0,2}(?:store|tracking\.uri|dataset\.path|hydra\.\S+?)=")
+_PLACES = re.compile(r"\+{0,2}(?:store|output|tracking\.uri|dataset\.path|hydra\.\S+?)=")
 
 
 class ReportConfig(Schema):
@@ -236,7 +236,8 @@ def _commands(runs: Sequence[StudyRun]) -> list[str]:
     for run in runs:
         words = [word for word in shlex.split(run.command or "not recorded") if not _PLACES.match(word)]
         lines.append(f"{shlex.join(words)}  # {run.arm}, seed {run.seed}")
-    without = "Without the overrides that only say where things lie (`store`, `dataset.path`, `tracking.uri`)."
+    places = "`store`, `output`, `dataset.path`, `tracking.uri`"
+    without = f"Without the overrides that only say where things lie ({places})."
     return [without, "", *markdown.code_block(lines)]
 
 
