@@ -12,11 +12,10 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from waferlab.data.dataset import Dataset, Part
-from waferlab.data.single_label import DEFECT, NORMAL, single_label
 from waferlab.errors import ConfigError
 from waferlab.experiment import classification, detection, inspection
 from waferlab.experiment.compose import checked, command_line, compose_overrides, note_without_effect
-from waferlab.experiment.networks import TrainedModel, require_match
+from waferlab.experiment.networks import TrainedModel, labelled_for, require_match
 from waferlab.experiment.outcome import Next, Outcome, print_outcome
 from waferlab.experiment.teachers import dataset_tags
 from waferlab.models.anomaly_model import AnomalyModel
@@ -106,9 +105,7 @@ def evaluate(config: EvaluateConfig, command: str) -> Outcome:
             part.checked(path)
     tracker = Tracker(config.tracking, config.store, spare=True)
     file, model = config.read(tracker)
-    dataset: Dataset = config.dataset.build("dataset")
-    if _names_one_class(model):
-        dataset = single_label(dataset, "defect" if model.classes == (NORMAL, DEFECT) else "class")
+    dataset = labelled_for(model, config.dataset.build("dataset"))
     dataset.require("test")
     require_match(model, dataset, f"model={config.model}")
     judge = _judge(config, model)

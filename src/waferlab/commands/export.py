@@ -15,7 +15,6 @@ from rich.table import Table
 from waferlab.config import TrackingConfig
 from waferlab.data.dataset import TAUGHT, Dataset
 from waferlab.data.ragged import Resize
-from waferlab.data.single_label import DEFECT, NORMAL, single_label
 from waferlab.deploy.check import Measured, Tolerance, exported
 from waferlab.deploy.formats import FORMATS, Name, Source
 from waferlab.deploy.judge import SHARES, judged
@@ -23,7 +22,7 @@ from waferlab.errors import ConfigError
 from waferlab.experiment.begin import read_dataset
 from waferlab.experiment.compose import checked, command_line
 from waferlab.experiment.kept import kept_config, resize_of
-from waferlab.experiment.networks import TrainedModel, require_match
+from waferlab.experiment.networks import TrainedModel, labelled_for, require_match
 from waferlab.experiment.teachers import dataset_tags
 from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.card import card_of
@@ -84,8 +83,9 @@ def run(composed: DictConfig) -> None:
     if config.dataset is not None:
         config.dataset.checked("dataset")
     tracker = Tracker(config.tracking, config.store)
-    file, model = _trained(config).read(tracker)
-    run_id = _trained(config).run_id(tracker)
+    trained = _trained(config)
+    file, model = trained.read(tracker)
+    run_id = trained.run_id(tracker)
     output = config.output or _usual_output(config, run_id or file.stem)
     if output.suffix != file_format.suffix:
         raise ConfigError(f"output={output}: a file of format={config.format} ends in {file_format.suffix}")
@@ -120,9 +120,7 @@ def _dataset(config: ExportConfig, model: Classifier | AnomalyModel, run_id: str
         dataset = read_dataset(kept.dataset, "dataset", kept.withhold)
     else:
         raise ConfigError("dataset: a model file doesn't say what it was trained on; give its data: dataset=…")
-    if isinstance(model, Classifier) and model.decision is not None:
-        return single_label(dataset, "defect" if model.classes == (NORMAL, DEFECT) else "class")
-    return dataset
+    return labelled_for(model, dataset)
 
 
 def _source(

@@ -12,6 +12,7 @@ from waferlab.data.dataset import Wafers
 from waferlab.deploy.answers import Outputs, in_batches
 from waferlab.deploy.check import measured, one_thread
 from waferlab.deploy.formats import FORMATS, Name, Source
+from waferlab.deploy.peak import PEAK, tells_its_peak
 from waferlab.edge.card import Card
 from waferlab.metrics.multilabel import headline_metrics
 from waferlab.metrics.ranking import Ranked
@@ -20,9 +21,8 @@ from waferlab.metrics.single_label import by_class, confusion
 #: What a file is judged by, of its test part: shares, from 0 to 1.
 SHARES: Final = ("exact_match", "accuracy", "macro_f1", "image/auroc")
 #: A process that does nothing but predict; it says how much memory it took, in KiB.
-_ALONE = """
-import re, sys
-from pathlib import Path
+_ALONE = f"""{PEAK}
+import sys
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from waferlab.edge.model import OnnxModel
 
 model = OnnxModel(Path(sys.argv[1]))
 model.answer(np.zeros((64, *model.card.size), np.uint8))
-print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+print(peak())
 """
 
 
@@ -58,7 +58,7 @@ def judged(content: bytes, name: Name, source: Source, test: Wafers) -> dict[str
         "maps_per_second": costs.maps_per_second,
         "milliseconds": costs.milliseconds,
     }
-    if FORMATS[name].suffix == FORMATS["onnx"].suffix and Path("/proc/self/status").exists():
+    if FORMATS[name].suffix == FORMATS["onnx"].suffix and tells_its_peak():
         values["megabytes"] = _memory(content)
     return values
 

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from waferlab.config import NETWORK, FitConfig, ModelConfig, TrackingConfig, TrainerConfig
 from waferlab.data.batches import Batch, Batches
 from waferlab.data.dataset import TAUGHT, UNLABELLED, Dataset, Part, Wafers
+from waferlab.data.single_label import DEFECT, NORMAL, single_label
 from waferlab.distillation.losses import Distillation
 from waferlab.errors import ConfigError, WaferlabError
 from waferlab.experiment.sweep import pruning
@@ -249,6 +250,13 @@ def model_reference(reference: str, tracker: Tracker) -> Path:
         f"'{reference}' is neither a file that exists, nor the id of an MLflow run, nor a registered model "
         f"({REGISTERED}NAME@ALIAS)"
     )
+
+
+def labelled_for(model: Classifier | AnomalyModel, dataset: Dataset) -> Dataset:
+    """The data set with labels as the model has them: one class a wafer where it names one, otherwise its own."""
+    if not isinstance(model, Classifier) or model.decision is None:
+        return dataset
+    return single_label(dataset, "defect" if model.classes == (NORMAL, DEFECT) else "class")
 
 
 def require_match(model: Classifier | AnomalyModel, dataset: Dataset, what: str) -> None:

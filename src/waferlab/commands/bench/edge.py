@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from waferlab.commands.bench.process import PEAK, output_of, require_peak
+from waferlab.commands.bench.process import output_of, require_peak
 from waferlab.commands.bench.timing import seconds_to
 from waferlab.commands.bench.workload import student_workload
 from waferlab.config import MixedTypeConfig
 from waferlab.data.ragged import RaggedMaps
 from waferlab.deploy.formats import FORMATS, Name, Source
+from waferlab.deploy.peak import PEAK
 from waferlab.edge.model import OnnxModel
 from waferlab.experiment.compose import checked, compose_overrides
 from waferlab.formats import store

@@ -5,19 +5,11 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
-from pathlib import Path
 
 from waferlab.commands.bench.timing import seconds_to
+from waferlab.deploy.peak import PEAK, tells_its_peak
 from waferlab.errors import WaferlabError
 
-#: Code that defines ``peak``: the largest resident memory so far, in KiB.
-PEAK = """
-import re
-from pathlib import Path
-
-def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
-"""
 _COMMAND = "from waferlab.cli import main; raise SystemExit(main())"
 _RUN = f"""{PEAK}
 import json, sys
@@ -64,7 +56,7 @@ def require_peak(suite: str) -> None:
     Raises:
         WaferlabError: this system doesn't say how much memory a process took (Linux does).
     """
-    if not Path("/proc/self/status").exists():
+    if not tells_its_peak():
         raise WaferlabError(f"suite={suite} reads /proc/self/status, which only Linux has")
 
 
