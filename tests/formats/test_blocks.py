@@ -37,7 +37,9 @@ class TestBlocks:
             list(in_blocks([], Path("x.csv")))
 
 
-@pytest.mark.parametrize(("height", "width"), [(0, 3), (3, 0), (-1, -1), (1 << 11, (1 << 11) + 1), (1, 10**30)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(0, 3), (3, 0), (-1, -1), (1 << 11, (1 << 11) + 1), (1, 10**30), (3, 10**4)]
+)
 def test_a_grid_that_no_wafer_has_is_refused(height: int, width: int) -> None:
     with pytest.raises(WaferlabError, match=r"^x\.map: a grid of .* places"):
         check_grid(height, width, "x.map")

@@ -111,7 +111,7 @@ class TestMaps:
         dies = [("-1", "4", "99"), ("1", "5", "1"), ("0", "4", "1"), ("-1", "4", "1"), ("1", "4", "32")]
         rows = [f'<BinCode X="{x}" Y="{y}" Q="pass">{code}</BinCode>' for x, y, code in dies]
         wafer = read(tmp_path, bins(rows, 'BinType="Ascii" NullBin="." MapType="Coordinate"'))["W1"]
-        assert np.array_equal(wafer, grid("112", "001")), "the smallest y on top"
+        assert np.array_equal(wafer, grid("001", "112")), "y runs upwards, where nothing says otherwise"
 
     def test_several_wafers_of_several_lots_come_in_order_and_unnamed_ones_are_counted(self, tmp_path: Path) -> None:
         one = '<Overlay><BinCodeMap BinType="Ascii" NullBin="."><BinCode>{}</BinCode></BinCodeMap></Overlay>'
@@ -121,6 +121,66 @@ class TestMaps:
         maps = read(tmp_path, f"<MapData><Substrates>{lots}</Substrates>{text}</MapData>")
         assert list(maps) == ["La/a", "Lb/b", "3"]
         assert [each.shape[1] for each in maps.values()] == [1, 2, 3]
+
+
+class TestMarks:
+    DIES = ('<BinCode X="0" Y="0">1</BinCode>', '<BinCode X="2" Y="0">2</BinCode>', '<BinCode X="0" Y="1">3</BinCode>')
+
+    def marked(self, marks: str, listed: str) -> str:
+        """A map with these attributes."""
+        return listed.replace("<SubstrateMap ", f"<SubstrateMap {marks} ")
+
+    @pytest.mark.parametrize(
+        ("marks", "rows"),
+        [
+            ('AxisDirection="UpRight"', ["200", "102"]),
+            ('AxisDirection="DownRight"', ["102", "200"]),
+            ('AxisDirection="UpLeft"', ["002", "201"]),
+            ('AxisDirection="downleft"', ["201", "002"]),
+            ('OriginLocation="UpperRight" AxisDirection="DownRight"', ["102", "200"]),
+            ('OriginLocation="LowerLeft"', ["200", "102"]),
+            ('OriginLocation="UpperLeft"', ["102", "200"]),
+            ('OriginLocation="LowerRight"', ["002", "201"]),
+            ('OriginLocation="UpperRight"', ["201", "002"]),
+            ('OriginLocation="Center"', ["200", "102"]),
+            ("", ["200", "102"]),
+        ],
+    )
+    def test_say_how_the_coordinates_of_single_dies_run(self, marks: str, rows: list[str], tmp_path: Path) -> None:
+        text = self.marked(marks, bins(list(self.DIES), 'BinType="Ascii" MapType="Coordinate"'))
+        assert np.array_equal(read(tmp_path, text)["W1"], grid(*rows))
+
+    @pytest.mark.parametrize("marks", ['AxisDirection="UpRight"', 'AxisDirection="DownLeft"', 'Orientation="90"'])
+    def test_leave_rows_as_they_are_drawn(self, marks: str, tmp_path: Path) -> None:
+        text = self.marked(marks, bins(["12", ".1"], 'BinType="Ascii" NullBin="."'))
+        assert np.array_equal(read(tmp_path, text)["W1"], grid("12", "01"))
+
+    @pytest.mark.parametrize(
+        ("marks", "said"),
+        [
+            ('AxisDirection="Sideways"', "AxisDirection 'Sideways' isn't known; coordinates were read as UpRight"),
+            ('OriginLocation="Middle"', "OriginLocation 'Middle' isn't known; coordinates were read as UpRight"),
+            (
+                'OriginLocation="UpperLeft" AxisDirection="Sideways"',
+                "AxisDirection 'Sideways' isn't known; coordinates were read as DownRight",
+            ),
+        ],
+    )
+    def test_that_nobody_knows_are_said(self, marks: str, said: str, tmp_path: Path) -> None:
+        path, told = tmp_path / "maps.xml", Reading()
+        path.write_text(self.marked(marks, bins(list(self.DIES), 'MapType="Coordinate"')))
+        list(FORMAT.read(path, told))
+        assert list(told.remarks.lines()) == [said]
+
+    def test_of_where_the_notch_lies_are_said_only_if_they_differ(self, tmp_path: Path) -> None:
+        path, told = tmp_path / "maps.xml", Reading()
+        one = bins(["1"], 'BinType="Ascii"')[len("<MapData><SubstrateMaps>") : -len("</SubstrateMaps></MapData>")]
+        for orientations, lines in ((("0", "0", ""), 0), (("0", "270"), 1)):
+            maps = (self.marked(f'Orientation="{each}"', one) for each in orientations)
+            path.write_text(f"<MapData>{''.join(maps)}</MapData>")
+            list(FORMAT.read(path, told))
+            assert len(list(told.remarks.lines())) == lines
+        assert "(Orientation 0, 270); maps are read as drawn" in "".join(told.remarks.lines())
 
 
 class TestPassingBins:

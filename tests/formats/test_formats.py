@@ -1,5 +1,6 @@
 """Files are read by what they are: by suffix, by content, by name, alone or in folders."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +65,15 @@ class TestOneFile:
             read(tmp_path / file)
 
     def test_one_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(WaferlabError, match=r"x\.csv is no file or folder"):
+        with pytest.raises(WaferlabError, match=r"x\.csv doesn't exist; say where"):
             read(tmp_path / "x.csv")
+
+    @pytest.mark.parametrize("form", [None, "dies"])
+    def test_what_would_never_end_is_refused(self, form: str | None, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "x.csv")
+        for path in (tmp_path / "x.csv", Path("/dev/zero")):
+            with pytest.raises(WaferlabError, match="is neither a file nor a folder"):
+                read(path, form)
 
     def test_an_unknown_name_is_refused_with_all_that_are_known(self, tmp_path: Path) -> None:
         with pytest.raises(WaferlabError, match=r"no format 'inf'; there are: npz \(\.npz \.npy\), .*sinf"):
@@ -99,6 +107,41 @@ class TestFolder:
         assert drawn(read(tmp_path)) == {"a/0": ["1"]}
         assert "of no known format: NOTICE.txt, b.docx\n" in capsys.readouterr().err
 
+    def test_what_is_hidden_of_a_system_or_no_file_is_passed_over_in_silence(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        np.save(tmp_path / "a.npy", grid("1"))
+        for name in (".git/x.csv", ".cache/b.npy", ".DS_Store", "Thumbs.db", "__MACOSX/c.npy", "lot/._d.npy"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text("no wafer")
+        os.mkfifo(tmp_path / "e.csv")
+        (tmp_path / "again").symlink_to(tmp_path)
+        assert drawn(read(tmp_path)) == {"a/0": ["1"]}
+        assert capsys.readouterr().err == ""
+
+    def test_each_wafer_has_its_file_so_that_equal_names_can_be_told_apart(self, tmp_path: Path) -> None:
+        (tmp_path / "retest").mkdir()
+        for name in ("first.csv", "retest/second.csv"):
+            FORMATS["dies"].write([block({"lot7/1": grid("1"), "lot7/2": grid("2")})], tmp_path / name)
+        FORMATS["store"].write([block({"0": grid("1")})], tmp_path / "store")
+        (found,) = read(tmp_path)
+        assert list(found.names) == ["lot7/1", "lot7/2", "lot7/1", "lot7/2", "store/0"]
+        assert list(found.files) == ["first.csv"] * 2 + ["retest/second.csv"] * 2 + ["store"]
+
+    def test_files_go_with_their_wafers_through_many_blocks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("waferlab.formats.block.WAFERS_AT_ONCE", 2)
+        for file, count in (("a", 3), ("b", 2)):
+            np.save(tmp_path / f"{file}.npy", np.ones((count, 2, 2), np.uint8))
+        found = [(list(each.names), list(each.files)) for each in read(tmp_path)]
+        assert found == [
+            (["a/0", "a/1"], ["a.npy", "a.npy"]),
+            (["a/2", "b/0"], ["a.npy", "b.npy"]),
+            (["b/1"], ["b.npy"]),
+        ]
+        assert not next(read(tmp_path / "a.npy")).files
+
     def test_by_name_only_the_files_of_this_format_are_read(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -107,12 +150,57 @@ class TestFolder:
         assert drawn(read(tmp_path, "dies")) == {"b/1": ["1"]}
         assert "another format than dies: a.npy\n" in capsys.readouterr().err
 
-    def test_a_damaged_file_in_it_is_refused_by_its_path(self, tmp_path: Path) -> None:
-        (tmp_path / "lot").mkdir()
-        (tmp_path / "lot" / "a.npy").write_bytes(b"")
-        with pytest.raises(WaferlabError, match=r"lot/a\.npy is damaged"):
-            list(read(tmp_path))
+    def test_notches_that_differ_between_its_files_are_said_once(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name, place in (("a", 180), ("b", 90), ("c", 90)):
+            (tmp_path / f"{name}.sinf").write_text(f"WAFER:{name}\nFNLOC:{place}\nROWCT:1\nCOLCT:1\nRowData:01\n")
+        assert list(drawn(read(tmp_path))) == ["a", "b", "c"]
+        said = capsys.readouterr().err
+        assert said.count("note:") == 1
+        assert "(FNLOC 180, 90)" in said
 
     def test_one_without_wafers_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(WaferlabError, match="holds no wafer"):
             list(read(tmp_path))
+
+
+class TestBadFiles:
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        """One good file, and after it one that is damaged."""
+        np.save(tmp_path / "a.npy", grid("1"))
+        (tmp_path / "lot").mkdir()
+        (tmp_path / "lot" / "b.npy").write_bytes(b"\x93NUMPY, but no more")
+
+    def test_have_a_folder_refused_with_the_fault_and_the_way_around(self, tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match=r"lot/b\.npy is damaged.*; mend the file, or leave .*: bad=skip"):
+            list(read(tmp_path))
+
+    def test_that_are_empty_or_gone_have_it_refused_before_anything_is_read(self, tmp_path: Path) -> None:
+        (tmp_path / "y.npy").touch()
+        (tmp_path / "z.npy").symlink_to(tmp_path / "gone.npy")
+        with pytest.raises(
+            WaferlabError, match=r"bad=skip: 2 files \(y\.npy, z\.npy\)\. Of the first: .*y\.npy is empty"
+        ):
+            next(read(tmp_path))
+
+    def test_are_skipped_if_so_asked_and_counted_and_named_at_the_end(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for number in range(6):
+            (tmp_path / f"y{number}.npy").touch()
+        assert drawn(read(tmp_path, bad="skip")) == {"a/0": ["1"]}
+        said = capsys.readouterr().err
+        assert "skipped, as they can't be read: 7 files (y0.npy, y1.npy, y2.npy, y3.npy, y4.npy, …)" in said
+        assert "Of the first: " in said
+        assert said.count("note:") == 1
+
+    def test_that_are_all_there_is_leave_no_wafer(self, tmp_path: Path) -> None:
+        (tmp_path / "a.npy").unlink()
+        with pytest.raises(WaferlabError, match="holds no wafer"):
+            list(read(tmp_path, bad="skip"))
+
+    def test_break_a_single_input_however_asked(self, tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match=r"b\.npy is damaged"):
+            list(read(tmp_path / "lot" / "b.npy", bad="skip"))

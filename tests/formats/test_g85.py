@@ -85,6 +85,18 @@ class TestMaps:
             ("L/2", [[1, 2]]),
         ]
 
+    @pytest.mark.parametrize("origin", range(5))
+    def test_rows_stand_as_drawn_wherever_they_are_numbered_from(self, origin: int, tmp_path: Path) -> None:
+        text = FOUNDRY.replace('OriginLocation="3"', f'OriginLocation="{origin}"')
+        assert np.array_equal(read(tmp_path, text)["812345/812345-0001"], grid("0110", "1221", "0100"))
+
+    def test_notches_in_several_places_are_said(self, tmp_path: Path) -> None:
+        path, told = tmp_path / "maps.xml", Reading()
+        for orientation in ("0", "180"):
+            path.write_text(dedent(FOUNDRY).replace('Orientation="0"', f'Orientation="{orientation}"'))
+            list(FORMAT.read(path, told))
+        assert "(Orientation 0, 180)" in "".join(told.remarks.lines())
+
 
 class TestFaults:
     @pytest.mark.parametrize(

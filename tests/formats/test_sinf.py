@@ -66,6 +66,16 @@ class TestMaps:
         assert list(read(tmp_path, f"COMMENT: a: b\n{dedent(PROBER)}DIECT:11\n")) == ["G6A840.2/22"]
 
 
+class TestNotches:
+    def test_turn_nothing_and_are_said_only_if_they_differ(self, tmp_path: Path) -> None:
+        path, told = tmp_path / "wafer.sinf", Reading()
+        for place, lines in (("180", []), ("180", []), ("270", ["notches lie in several places (FNLOC 180, 270)"])):
+            path.write_text(dedent(PROBER).replace("FNLOC:180", f"FNLOC:{place}"))
+            ((_, wafer),) = next(FORMAT.read(path, told))
+            assert np.array_equal(wafer, grid("00100", "01210", "12112", "00100"))
+            assert [line.partition(";")[0] for line in told.remarks.lines()] == lines
+
+
 class TestPassingBins:
     @pytest.mark.parametrize(
         ("header", "pass_bins", "expected"),

@@ -34,6 +34,9 @@ class Log:
         self.file += pack(self.order + "HBB", len(data), kind, subkind) + data
         return self
 
+    def configure(self, x: str, y: str, flat: str = " ") -> "Log":
+        return self.record(2, 30, "fffBchhcc", 0, 0, 0, 0, flat.encode(), 0, 0, x.encode(), y.encode())
+
     def lot(self, name: str) -> "Log":
         return self.record(1, 10, "IIBcccHc", 1, 2, 1, b"P", b" ", b" ", 65535, b" ", text=name)
 
@@ -107,6 +110,52 @@ class TestMaps:
     def test_records_of_testers_own_are_passed_over(self, tmp_path: Path) -> None:
         log = Log().record(180, 1, "I", 7).record(220, 99, "II", 7, 7).record(1, 94, "B", 1)
         assert list(read(tmp_path, wafer(log, "1").file)) == ["1"]
+
+
+class TestAxes:
+    @pytest.mark.parametrize(
+        ("x", "y", "rows"),
+        [
+            ("R", "D", ["11", "00", "00", "10"]),
+            (" ", "\0", ["11", "00", "00", "10"]),
+            ("R", "U", ["10", "00", "00", "11"]),
+            ("L", "D", ["11", "00", "00", "01"]),
+            ("l", "u", ["01", "00", "00", "11"]),
+        ],
+    )
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_run_as_the_configuration_says_wherever_it_stands(
+        self, x: str, y: str, rows: list[str], is_late: bool, tmp_path: Path
+    ) -> None:
+        log = wafer(Log() if is_late else Log().configure(x, y), "1", [(0, 0), (1, 0), (0, 3)])
+        file = (log.configure(x, y) if is_late else log).file
+        assert np.array_equal(read(tmp_path, file)["1"], grid(*rows))
+
+    def test_that_turn_around_within_a_file_are_refused_with_the_byte(self, tmp_path: Path) -> None:
+        log = wafer(Log().configure("R", "U"), "1").configure("R", "U")
+        assert list(read(tmp_path, log.file)) == ["1"]
+        at = f"byte {len(log.file):,} has coordinates run otherwise"
+        assert at in fault(tmp_path, log.configure("R", "D").file)
+
+    def test_that_are_said_behind_more_wafers_than_can_wait_are_refused_if_they_are_not_the_usual_ones(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stdf, "WAFERS_AT_ONCE", 2)
+        for y, is_usual in (("D", True), ("U", False)):
+            log = wafer(wafer(wafer(Log(), "1"), "2"), "3").configure("R", y)
+            if is_usual:
+                assert list(read(tmp_path, log.file)) == ["1", "2", "3"]
+            else:
+                assert "than the wafers before it" in fault(tmp_path, log.file)
+
+    def test_that_nobody_knows_and_flats_in_several_places_are_said(self, tmp_path: Path) -> None:
+        path, told = tmp_path / "log.stdf", Reading()
+        for x, flat in (("R", "D"), ("7", "L")):
+            path.write_bytes(wafer(Log().configure(x, "D", flat), "1").file)
+            list(FORMAT.read(path, told))
+        notches, axes = told.remarks.lines()
+        assert "(WF_FLAT D, L)" in notches
+        assert axes == "POS_X '7' isn't known; coordinates were read as R"
 
 
 class TestVerdicts:
@@ -246,7 +295,7 @@ class TestWriting:
         path = tmp_path / "log.std"
         FORMAT.write([Block.of(["1"], [grid("12")])], path)
         assert kinds(path.read_bytes()) == [
-            *((0, 10), (1, 10), (2, 10)),
+            *((0, 10), (1, 10), (2, 30), (2, 10)),
             *((5, 10), (5, 20), (5, 10), (5, 20)),
             *((2, 20), (1, 30), (1, 20)),
         ]

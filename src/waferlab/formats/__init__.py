@@ -4,14 +4,15 @@ Nothing here needs torch.
 """
 
 from collections.abc import Iterator
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from waferlab.data.npz import reading as faults
 from waferlab.errors import WaferlabError
 from waferlab.formats import die_list, e142, g85, lswmd, npz, png, sinf, stdf, store
-from waferlab.formats.block import Block, Format, Reading, Wafer, in_blocks
+from waferlab.formats.block import Block, Format, Reading
+from waferlab.formats.folder import Bad, Folder
 from waferlab.progress import note
 
 #: All formats, by name.
@@ -27,17 +28,19 @@ _HEAD: Final = 4096  # bytes that a format is recognised by
 _ANYTHING: Final = (".csv", ".txt", ".xml")  # suffixes of files that may have nothing to do with wafers
 
 
-def read(path: Path, name: str | None = None, reading: Reading | None = None) -> Iterator[Block]:
+def read(path: Path, name: str | None = None, reading: Reading | None = None, bad: Bad = "refuse") -> Iterator[Block]:
     """The wafers of a file, or of all files of a folder, block by block.
 
     A folder is a store, if it is one, or else its files, also those of subfolders, are read one after another, sorted
     by path; files of no known format are left out, and named on standard error. A wafer that its file only numbers, or
-    names as itself, is named there after the file: ``lot7/maps/0``, ``lot7/w3``.
+    names as itself, is named there after the file: ``lot7/maps/0``, ``lot7/w3``. What is remarkable of how wafers lie
+    is said there at the end.
 
     Args:
         path: of the file or folder.
         name: of the format; None: by suffix and content.
         reading: what the file doesn't say itself.
+        bad: of a folder: ``refuse`` it for a file that can't be read, or ``skip`` such files and name them at the end.
 
     Raises:
         WaferlabError: there is no such file or format, or a file is damaged.
@@ -45,13 +48,28 @@ def read(path: Path, name: str | None = None, reading: Reading | None = None) ->
     reading = reading or Reading()
     if name is not None and name not in FORMATS:
         raise WaferlabError(f"there is no format {name!r}; there are: {_all()}")
-    if not path.exists():
-        raise WaferlabError(f"{path} is no file or folder; say where the wafer maps are")
+    if not (path.is_file() or path.is_dir()):
+        fault = "is neither a file nor a folder" if path.exists() else "doesn't exist"
+        raise WaferlabError(f"{path} {fault}; say where the wafer maps are")
     if path.is_dir() and not store.is_store(path):
-        return in_blocks(_wafers(path, name, reading), path)
+        return _told(Folder(path, partial(_format_in_folder, name=name), name, reading, bad).blocks(), reading)
     if (found := FORMATS[name] if name else _format_of(path)) is None:
-        raise WaferlabError(f"{path} is of no known format; say which it has. There are: {_all()}")
-    return found.read(path, reading)
+        raise WaferlabError(f"{path} is of no known format; say which it has: format=…. There are: {_all()}")
+    return _told(found.read(path, reading), reading)
+
+
+def _told(blocks: Iterator[Block], reading: Reading) -> Iterator[Block]:
+    """The same blocks; behind them, what was found in them is said."""
+    yield from blocks
+    for line in reading.remarks.lines():
+        note(line)
+
+
+def _format_in_folder(path: Path, name: str | None) -> Format | None:
+    """The format of a file among others, which may have nothing to do with wafers."""
+    found = _format_of(path, name)
+    is_doubtful = found is not None and path.suffix.lower() in _ANYTHING and not found.recognises(_head(path))
+    return None if is_doubtful else found
 
 
 def _format_of(path: Path, name: str | None = None) -> Format | None:
@@ -65,31 +83,6 @@ def _format_of(path: Path, name: str | None = None) -> Format | None:
     if len(found) < 2:
         return found[0] if found else None
     return next((each for each in found if each.recognises(_head(path))), None)
-
-
-def _wafers(folder: Path, name: str | None, reading: Reading) -> Iterator[Wafer]:
-    """Those of all files and stores in a folder."""
-    stores, left_out = set[Path](), list[str]()
-    for path in sorted(folder.rglob("*")):
-        is_part = path.parent in stores or path.name.startswith(".")
-        if is_part or (path.is_dir() and not store.is_store(path)):
-            continue
-        if path.is_dir():
-            stores.add(path)
-        place, found = path.relative_to(folder), _format_of(path, name)
-        if found is None or (path.suffix.lower() in _ANYTHING and not found.recognises(_head(path))):
-            left_out.append(str(place))
-            continue
-        place = place if path.is_dir() else place.with_suffix("")
-        yield from ((_called(wafer, place), each) for wafer, each in chain.from_iterable(found.read(path, reading)))
-    if left_out:
-        some = ", ".join(left_out[:5]) + ", …" * (len(left_out) > 5)
-        note(f"left out of {folder}, as of {f'another format than {name}' if name else 'no known format'}: {some}")
-
-
-def _called(wafer: str, file: Path) -> str:
-    """What a wafer is called beside those of other files."""
-    return file.as_posix() if wafer == file.name else f"{file.as_posix()}/{wafer}" if wafer.isdecimal() else wafer
 
 
 def _head(path: Path) -> bytes:

@@ -1,7 +1,7 @@
 """What a file of wafer maps is read as and written from, whatever its format."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from waferlab.data.ragged import RaggedMaps
 from waferlab.errors import WaferlabError
+from waferlab.formats.remarks import Remarks
 from waferlab.wafer import FAIL
 
 #: Wafers that are read together: enough to be fast, few enough to be held.
 WAFERS_AT_ONCE: Final = 512
-#: Places of a wafer's grid, beyond which a file is taken for damaged: no wafer has as many dies.
+#: Places of a wafer's grid, and of one of its sides, beyond which a file is taken for damaged: no wafer has as many.
 MOST_PLACES: Final = 1 << 22
+LONGEST_SIDE: Final = 1 << 13
 #: Places of the wafers that are read together, beyond which they are fewer.
 PLACES_AT_ONCE: Final = 1 << 23
 
@@ -30,10 +32,12 @@ class Block:
     Attributes:
         names: what the file calls each wafer, such as ``lot/wafer``, or its row.
         maps: as many, uint8 die states, each of its own size.
+        files: as many, of which file of a folder each wafer is; empty, if it was a single file that was asked for.
     """
 
     names: Sequence[str]
     maps: RaggedMaps
+    files: Sequence[str] = ()
 
     @classmethod
     def of(cls, names: Sequence[str], maps: Sequence[NDArray[np.uint8]]) -> "Block":
@@ -72,9 +76,10 @@ def in_blocks(wafers: Iterable[Wafer], path: Path) -> Iterator[Block]:
 
 def check_grid(height: int, width: int, where: str) -> None:
     """Refuse a grid that no wafer has, before there is memory for it; `where` names the file and the place in it."""
-    if min(height, width) < 1 or height * width > MOST_PLACES:
+    if min(height, width) < 1 or max(height, width) > LONGEST_SIDE or height * width > MOST_PLACES:
         raise WaferlabError(
-            f"{where}: a grid of {height:,} x {width:,} places; a wafer has 1 to {MOST_PLACES:,}. Is the file damaged?"
+            f"{where}: a grid of {height:,} x {width:,} places; a wafer has 1 to {LONGEST_SIDE:,} along a side, and at "
+            f"most {MOST_PLACES:,} in all. Is the file damaged, or a die far off?"
         )
 
 
@@ -102,9 +107,11 @@ class Reading:
     Attributes:
         pass_bins: bins of dies that pass, as the file writes them; None: those that the file calls passing, and where
             it calls none so, bin 1.
+        remarks: takes up what formats find that is worth saying.
     """
 
     pass_bins: frozenset[str] | None = None
+    remarks: Remarks = field(default_factory=Remarks, compare=False)
 
 
 @dataclass(frozen=True)

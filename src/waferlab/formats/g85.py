@@ -1,9 +1,9 @@
 """SEMI G85: wafer maps in XML, the predecessor of E142, as wafers of older products still come with.
 
 A file is a ``Map``, or ``Maps`` of several, with or without a namespace. Each ``Device`` in them is a map, its ``Row``
-in the file's order from top to bottom. Orientation and OriginLocation say how the wafer lay on the tool; they are not
-applied. Which bins pass: `semi_xml.BinMap.wafer`. Wafers are named LotId/SubstrateId, or LotId/WaferId; one without
-an id by its place in the file, from 1.
+from top to bottom as drawn: OriginLocation is for whoever numbers rows and columns. Orientation says where the notch
+lies: nothing is turned by it. Which bins pass: `semi_xml.BinMap.wafer`. Wafers are named LotId/SubstrateId, or
+LotId/WaferId; one without an id by its place in the file, from 1.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from waferlab.errors import WaferlabError
-from waferlab.formats.bins import ids, whole
+from waferlab.formats.bins import RIGHT_DOWN, ids, whole
 from waferlab.formats.block import Block, Format, Reading, Wafer, in_blocks, wafer_name
 from waferlab.formats.semi_xml import BinMap, elements, has_element
 from waferlab.whole_file import whole_file
@@ -41,7 +41,8 @@ def _wafers(path: Path, told: Reading) -> Iterator[Wafer]:
                 substrate = (element.get("SubstrateId") or element.get("WaferId") or "").strip()
             case "start", "Device":
                 count += 1
-                bins = BinMap.of(element, f"{path}: wafer {substrate or count}")
+                bins = BinMap.of(element, f"{path}: wafer {substrate or count}", RIGHT_DOWN)
+                told.remarks.notch("Orientation", element.get("Orientation", ""))
             case "end", "Bin" if bins:
                 bins.define(element)
             case "end", "Row" if bins:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from waferlab.data import npz
 from waferlab.errors import WaferlabError
-from waferlab.formats.bins import placed, plain, whole
+from waferlab.formats.bins import Axes, placed, plain, whole
 from waferlab.formats.block import Reading, check_grid
 from waferlab.wafer import FAIL, NO_DIE, PASS
 
@@ -83,23 +83,25 @@ class BinMap:
         bin_type: ``ascii`` (a character), ``decimal`` (digits, with blanks between), ``hexadecimal`` (two digits)
             or ``integer2`` (four); where it is empty, bins have blanks between them or are as long as the null bin.
         null: the bin of places without a die; empty: there are none.
+        axes: how the coordinates of single dies run; rows are as drawn, whatever these say.
     """
 
     where: str
     bin_type: str
     null: str
+    axes: Axes
     _passing: set[str] = field(default_factory=set)
     _codes: dict[str, int] = field(default_factory=dict)
     _rows: list[NDArray[np.uint16]] = field(default_factory=list)
     _dies: "array[int]" = field(default_factory=lambda: array("i"))  # x, y, index of each
 
     @classmethod
-    def of(cls, element: Element, where: str) -> "BinMap":
+    def of(cls, element: Element, where: str, axes: Axes) -> "BinMap":
         """Of the element that has BinType and NullBin."""
         bin_type, null = element.get("BinType", ""), element.get("NullBin", "")
         if bin_type and bin_type.lower() not in _BIN:
             raise WaferlabError(f"{where}: BinType {bin_type!r}; expected Ascii, Decimal, HexaDecimal or Integer2")
-        return cls(where, bin_type.lower(), null if null == " " else null.strip())
+        return cls(where, bin_type.lower(), null if null == " " else null.strip(), axes)
 
     def define(self, element: Element) -> None:
         """Note a bin's BinQuality; only ``Pass`` tells anything."""
@@ -167,4 +169,4 @@ class BinMap:
         if self._rows:
             return states[np.stack(self._rows)]
         x, y, codes = np.array(self._dies).reshape(-1, 3).T
-        return placed(x, y, states[codes], self.where)
+        return placed(x, y, states[codes], self.where, self.axes)

@@ -2,9 +2,9 @@
 
 A header of ``KEY:value`` lines, of which LOT, WAFER, ROWCT, COLCT and BCEQU are used, then ROWCT lines ``RowData:``
 with COLCT hexadecimal bins each, from top to bottom: ``__`` where there is no die, ``@@`` where none was inspected,
-which counts as no die. A further header begins a further wafer. FNLOC says how the wafer lay on the tool; it is not
-applied. Of the bins those pass that the reader names, else those of BCEQU, else bin 1; all others fail, reference and
-edge dies too. Wafers are named LOT/WAFER; one without WAFER after the file.
+which counts as no die. A further header begins a further wafer. FNLOC says where the flat or notch lies: nothing is
+turned by it. Of the bins those pass that the reader names, else those of BCEQU, else bin 1; all others fail, reference
+and edge dies too. Wafers are named LOT/WAFER; one without WAFER after the file.
 """
 
 import re
@@ -44,6 +44,8 @@ def _wafers(path: Path, told: Reading) -> Iterator[Wafer]:
     rows: list[NDArray[np.uint8]] = []
     for number, key, value in _lines(path):
         where = f"{path}: line {number:,}"
+        if key == "FNLOC":
+            told.remarks.notch(key, value)
         if key != "ROWDATA":
             if rows:
                 raise WaferlabError(f"{where} is {key} after {len(rows):,} rows; expected ROWCT {header['ROWCT']}")

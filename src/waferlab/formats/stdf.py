@@ -1,10 +1,11 @@
 """STDF V4: the log of a tester, wafer after wafer and part after part; plain or packed by gzip, in either byte order.
 
 Only the records that make a map are understood: MIR (the lot), WIR and WRR (a wafer begins and ends on a head), PRR (a
-part's place, bin and verdict). A part passes if the reader names its hard bin, else by PART_FLG, else, where that holds
-no verdict, if its hard bin is 1. Of a part tested again the last test counts; the smallest y is on top. Parts without
-coordinates or wafer are left out, which is said once. Wafers are named LOT_ID/WAFER_ID; one without WAFER_ID by its
-place in the file, from 1.
+part's place, bin and verdict), WCR (how coordinates run: POS_X and POS_Y; right and down, where nothing says so).
+WF_FLAT says where the flat lies: nothing is turned by it. A part passes if the reader names its hard bin, else by
+PART_FLG, else, where that holds no verdict, if its hard bin is 1. Of a part tested again the last test counts. Parts
+without coordinates or wafer are left out, which is said once. Wafers are named LOT_ID/WAFER_ID; one without WAFER_ID by
+its place in the file, from 1.
 """
 
 from array import array
@@ -20,8 +21,19 @@ from numpy.typing import NDArray
 
 from waferlab.errors import WaferlabError
 from waferlab.formats import stdf_records as stdf
-from waferlab.formats.bins import ids, placed, plain
-from waferlab.formats.block import MOST_PLACES, Block, Format, Reading, Wafer, in_blocks, wafer_name
+from waferlab.formats.bins import RIGHT_DOWN, Axes, ids, placed, plain
+from waferlab.formats.block import (
+    MOST_PLACES,
+    PLACES_AT_ONCE,
+    WAFERS_AT_ONCE,
+    Block,
+    Format,
+    Reading,
+    Wafer,
+    in_blocks,
+    wafer_name,
+)
+from waferlab.formats.remarks import Remarks
 from waferlab.progress import note
 from waferlab.wafer import FAIL, NO_DIE, PASS
 from waferlab.whole_file import whole_file
@@ -47,14 +59,21 @@ def read(path: Path, told: Reading) -> Iterator[Block]:
 def _wafers(path: Path, told: Reading) -> Iterator[Wafer]:
     with stdf.opened(path) as file:
         order = stdf.order_of(file, path)
-        log = _Log(order, None if told.pass_bins is None else set(map(plain, told.pass_bins)))
+        log = _Log(order, None if told.pass_bins is None else set(map(plain, told.pass_bins)), told.remarks)
+        waiting = list[Wafer]()  # until it is known how coordinates run, which may be said behind them
         for at, kind, data in stdf.records(file, order, path):
             try:
                 wafer = log.take(kind, data)
             except WaferlabError as error:
                 raise WaferlabError(f"{path}: the record at byte {at:,} {error}") from error
-            if wafer is not None:
-                yield wafer
+            if wafer is None:
+                continue
+            waiting.append(wafer)
+            is_much = len(waiting) == WAFERS_AT_ONCE or sum(each.size for _, each in waiting) >= PLACES_AT_ONCE
+            if log.axes is not None or is_much:
+                yield from log.drawn(waiting)
+                waiting.clear()
+        yield from log.drawn(waiting)
     for cut in log.heads.values():
         raise WaferlabError(f"{path} is cut short: wafer {cut.name or cut.number} begins (WIR), but has no end (WRR)")
     if log.parts or log.empty:
@@ -79,12 +98,14 @@ class _Log:
         heads: the wafer on each head, by the first byte of the records about it.
         parts: how many were left out.
         empty: how many wafers were.
+        axes: how coordinates run; None: it has not been said yet.
     """
 
-    def __init__(self, order: stdf.Order, passing: Set[str] | None) -> None:
+    def __init__(self, order: stdf.Order, passing: Set[str] | None, remarks: Remarks) -> None:
         self.heads: dict[bytes, _Tested] = {}
         self.parts = self.empty = 0
-        self._lot, self._begun, self._passing = "", 0, passing
+        self.axes: Axes | None = None
+        self._lot, self._begun, self._passing, self._remarks = "", 0, passing, remarks
         self._part = Struct(f"{order}2xB2xH2xhh")  # PART_FLG, HARD_BIN, X_COORD, Y_COORD
 
     def take(self, kind: stdf.Kind, data: bytes) -> Wafer | None:
@@ -101,7 +122,25 @@ class _Log:
                 return self._end(self.heads.pop(data[:1], None), data)
             case stdf.MIR:
                 self._lot = stdf.text(data, 15)
+            case stdf.WCR:
+                self._configure(data)
         return None
+
+    def drawn(self, wafers: Iterable[Wafer]) -> Iterator[Wafer]:
+        """Wafers as they are to be drawn; from here on it is settled how coordinates run."""
+        self.axes = axes = self.axes or RIGHT_DOWN
+        return ((name, axes.drawn(each)) for name, each in wafers)
+
+    def _configure(self, data: bytes) -> None:
+        flat, x, y = (data[at : at + 1].decode("latin-1").strip(" \0").upper() for at in (13, 18, 19))
+        self._remarks.notch("WF_FLAT", flat)
+        for mark, value, known in (("POS_X", x, "LR"), ("POS_Y", y, "UD")):
+            if value not in known:
+                self._remarks.strange(mark, value, known[1])
+        axes = Axes(x == "L", y == "U")
+        if self.axes not in (None, axes):
+            raise WaferlabError("has coordinates run otherwise (WCR: POS_X, POS_Y) than the wafers before it")
+        self.axes = axes
 
     def _test(self, wafer: _Tested | None, data: bytes) -> None:
         flag, code, x, y = self._part.unpack_from(data) if len(data) >= self._part.size else (0, 0, _NOWHERE, _NOWHERE)
@@ -142,6 +181,7 @@ def write(blocks: Iterable[Block], path: Path) -> None:
     with whole_file(path) as plainly, stdf.packed(plainly, path) as file:
         file.write(stdf.record(stdf.FAR, b"\x02\x04"))
         file.write(stdf.record(stdf.MIR, bytes(8) + b"\x01P  \xff\xff " + bytes(5)))
+        file.write(stdf.record(stdf.WCR, bytes(13) + b" " + pack("<hh", _NOWHERE, _NOWHERE) + b"RD"))
         for name, wafer in chain.from_iterable(blocks):
             called = wafer_name(*ids(name)).encode()
             if len(called) > 255 or max(wafer.shape) > -_NOWHERE:

@@ -21,7 +21,7 @@ Kind = tuple[int, int]
 Order = Literal["<", ">"]
 
 FAR, MIR, MRR, PCR = (0, 10), (1, 10), (1, 20), (1, 30)
-WIR, WRR, PIR, PRR = (2, 10), (2, 20), (5, 10), (5, 20)
+WIR, WRR, WCR, PIR, PRR = (2, 10), (2, 20), (2, 30), (5, 10), (5, 20)
 
 _ORDERS: Final[dict[bytes, Order]] = {b"\x02\x00\x00\x0a": "<", b"\x00\x02\x00\x0a": ">"}  # by the header of FAR
 _FAR_SIZE: Final = 6  # its header, CPU_TYPE and STDF_VER
