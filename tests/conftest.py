@@ -3,9 +3,12 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -40,6 +43,34 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise OSError(f"a test tried to reach {address}")
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def makes_tables() -> Iterator[Callable[[Any], None] | None]:
+    """How MLflow makes a database's tables, by dozens of migrations: once here, later ones are copies of the first.
+
+    Processes that tests start make their own.
+    """
+    if "mlflow" not in sys.modules:  # no test that was collected has anything to do with it
+        yield None
+        return
+    import mlflow.store.db.utils as database
+
+    make, template = database._initialize_tables, sqlite3.connect(":memory:", check_same_thread=False)
+
+    def copies(engine: Any) -> None:
+        if engine.dialect.name != "sqlite":
+            return make(engine)
+        if not template.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            make(engine)
+            with closing(engine.raw_connection()) as made:
+                return made.driver_connection.backup(template)
+        with closing(engine.raw_connection()) as empty:
+            return template.backup(empty.driver_connection)
+
+    with pytest.MonkeyPatch.context() as patched, closing(template):
+        patched.setattr(database, "_initialize_tables", copies)
+        yield make
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,14 @@
 """Sweeps as a person starts them: what they come to, and what they survive."""
 
+import contextlib
+import io
 import random
+import runpy
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import optuna
@@ -41,6 +45,24 @@ def sweep(*overrides: str, code: int = 0) -> str:
     return said
 
 
+def sweep_here(*overrides: str, code: int = 0) -> str:
+    """The same in this process, which has loaded the libraries already."""
+    return app_here(*SWEEP, *overrides, code=code)
+
+
+def app_here(*arguments: str, code: int = 0) -> str:
+    said, ended = io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as typed, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        typed.setattr(sys, "argv", [str(APP), *arguments])
+        try:
+            runpy.run_path(str(APP), run_name="__main__")
+        except Exception:
+            traceback.print_exc()
+            ended = 1
+    assert ended == code, said.getvalue()
+    return said.getvalue()
+
+
 def study() -> optuna.Study:
     return optuna.load_study(study_name="s", storage=open_storage(str(Path("sweep/study.journal"))))
 
@@ -64,29 +86,28 @@ class TestOneProcess:
         assert OmegaConf.load("sweep/best.yaml")[0].overrides == [f"x={best.params['x']}", "y=1"]
 
     def test_the_same_command_goes_on_to_the_total(self) -> None:
-        sweep("x=interval(-5,5)", RANDOM, "hydra.sweeper.n_trials=3")
+        sweep_here("x=interval(-5,5)", RANDOM, "hydra.sweeper.n_trials=3")
         first = lowest()
-        sweep("x=interval(-5,5)", RANDOM, "hydra.sweeper.n_trials=3")
+        sweep_here("x=interval(-5,5)", RANDOM, "hydra.sweeper.n_trials=3")
         assert lowest() == first
-        sweep("x=interval(-5,5)", RANDOM, "hydra.sweeper.n_trials=5")
+        sweep_here("x=interval(-5,5)", RANDOM, "hydra.sweeper.n_trials=5")
         assert len(lowest()) == 5
         assert first.items() < lowest().items()
 
     def test_its_study_has_the_name_of_the_command(self) -> None:
         for overrides in (["x=0,1"], ["x=0,1"], ["x=0,2"]):
-            command = [sys.executable, str(APP), "-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", *overrides]
-            subprocess.run(command, check=True, capture_output=True)
+            app_here("-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", *overrides)
         assert len(list(Path("multirun").iterdir())) == 2
 
     def test_a_failure_is_recorded_and_the_sweep_goes_on(self) -> None:
-        said = sweep("x=-3,3,-4,1", "fail_below=0", "hydra/sweeper/sampler=grid")
+        said = sweep_here("x=-3,3,-4,1", "fail_below=0", "hydra/sweeper/sampler=grid")
         states = [trial.state for trial in study().trials]
         assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
         assert "ValueError: -3 is too small" in said
         assert "ValueError: -3 is too small" in study().trials[0].user_attrs["sweeper:error"]
 
     def test_what_a_failed_trial_had_in_memory_is_freed(self) -> None:
-        sweep("x=-1,-2,-3", "fail_below=0", "hydra/sweeper/sampler=grid")
+        sweep_here("x=-1,-2,-3", "fail_below=0", "hydra/sweeper/sampler=grid")
         errors = [trial.user_attrs["sweeper:error"] for trial in study().trials]
         assert len(errors) == 3
         assert all("too small" in error for error in errors), errors[-1]
@@ -94,7 +115,7 @@ class TestOneProcess:
     def test_the_limit_of_failures_is_the_studys(self) -> None:
         given = ("x=-3,-4,-5,1", "fail_below=0", "hydra/sweeper/sampler=grid", "hydra.sweeper.max_failures=1")
         for _ in range(2):
-            said = sweep(*given, "hydra.sweeper.concluded=app.concluded", code=1)
+            said = sweep_here(*given, "hydra.sweeper.concluded=app.concluded", code=1)
             assert "2 trials have failed, more than hydra.sweeper.max_failures=1; the first one, trial 0, with" in said
             assert "ValueError: -3 is too small" in said
         assert len(study().trials) == 2
@@ -102,49 +123,49 @@ class TestOneProcess:
 
     def test_the_pruner_ends_trials_that_promise_little(self) -> None:
         given = ("x=2,2,2,9", "epochs=3", "hydra/sweeper/sampler=grid", "hydra/sweeper/pruner=median")
-        sweep(*given, "+hydra.sweeper.pruner.n_startup_trials=1", "y=0,1")
+        sweep_here(*given, "+hydra.sweeper.pruner.n_startup_trials=1", "y=0,1")
         assert [trial.state.name for trial in study().trials].count("PRUNED") > 0
         pruned = [trial for trial in study().trials if trial.state == TrialState.PRUNED]
         assert all(trial.params["x"] == "9" or trial.params["y"] == "1" for trial in pruned)
 
     def test_several_objectives_have_a_front(self) -> None:
         given = ("x=interval(-1,3)", "named=true", "hydra.sweeper.objective=[value,cost]")
-        sweep(*given, "hydra.sweeper.direction=[minimize,minimize]", "hydra.sweeper.n_trials=6", RANDOM)
+        sweep_here(*given, "hydra.sweeper.direction=[minimize,minimize]", "hydra.sweeper.n_trials=6", RANDOM)
         assert len(OmegaConf.load("sweep/best.yaml")) == len(study().best_trials) >= 1
 
     def test_a_pruner_of_several_objectives_is_refused(self) -> None:
         given = ("x=0,1", "named=true", "hydra.sweeper.objective=[value,cost]", "hydra/sweeper/pruner=median")
-        assert "with several objectives" in sweep(*given, "hydra.sweeper.direction=[minimize,minimize]", code=1)
+        assert "with several objectives" in sweep_here(*given, "hydra.sweeper.direction=[minimize,minimize]", code=1)
 
     def test_what_jobs_return_by_name_may_have_any_name(self) -> None:
         given = ("x=1,2", "hydra/sweeper/sampler=grid", "hydra.sweeper.objective=value", "named=true", "cost=slot")
-        sweep(*given)
+        sweep_here(*given)
         assert [trial.user_attrs["slot"] for trial in study().trials] == [1, 2]
 
     def test_another_search_under_the_same_name_is_refused(self) -> None:
-        sweep("x=1,2", "y=0", "hydra/sweeper/sampler=grid")
+        sweep_here("x=1,2", "y=0", "hydra/sweeper/sampler=grid")
         for other in (("x=1,2", "y=7"), ("x=1,3", "y=0")):
-            assert "study s has another search" in sweep(*other, "hydra/sweeper/sampler=grid", code=1)
-        said = sweep("x=1,2", "y=0", "hydra/sweeper/sampler=grid", "hydra.sweeper.max_failures=3")
+            assert "study s has another search" in sweep_here(*other, "hydra/sweeper/sampler=grid", code=1)
+        said = sweep_here("x=1,2", "y=0", "hydra/sweeper/sampler=grid", "hydra.sweeper.max_failures=3")
         assert "nothing is left to do" in said
 
     def test_two_studies_in_one_folder_are_noticed(self) -> None:
-        sweep("x=1,2", "hydra/sweeper/sampler=grid")
+        sweep_here("x=1,2", "hydra/sweeper/sampler=grid")
         given = ("x=1,3", "hydra/sweeper/sampler=grid", "hydra.sweeper.study_name=other")
-        assert "is the folder of study s too" in sweep(*given)
+        assert "is the folder of study s too" in sweep_here(*given)
 
     def test_batches_change_no_trial(self) -> None:
         found = []
         for size in (1, 2):
             given = ("x=interval(0,1)", RANDOM, "hydra.sweeper.n_trials=3", f"hydra.sweep.dir={size}")
-            sweep(*given, f"hydra.sweeper.batch_size={size}")
+            sweep_here(*given, f"hydra.sweeper.batch_size={size}")
             storage = open_storage(f"{size}/study.journal")
             found.append([trial.params for trial in optuna.load_study(study_name="s", storage=storage).trials])
         assert found[0] == found[1]
 
     def test_a_constraint_keeps_trials_from_being_the_best(self) -> None:
         given = ("x=0,1,2", "named=true", "hydra.sweeper.objective=value", "+hydra.sweeper.constraints.cost=1")
-        sweep(*given, "hydra/sweeper/sampler=grid")
+        sweep_here(*given, "hydra/sweeper/sampler=grid")
         assert OmegaConf.load("sweep/best.yaml")[0].overrides[0] == "x=1"
 
     @pytest.mark.parametrize(
@@ -160,12 +181,12 @@ class TestOneProcess:
     )
     def test_mistakes_are_refused_before_the_first_trial(self, override: str, said: str) -> None:
         given = ("x=interval(0,1)", "named=true", "hydra.sweeper.objective=value", "hydra.sweeper.objectives=app.names")
-        found = sweep(*given, override, code=1)
+        found = sweep_here(*given, override, code=1)
         assert said in found
         assert not Path("jobs.txt").exists()
 
     def test_a_job_without_a_number_fails(self) -> None:
-        said = sweep("x=.nan,1", "hydra/sweeper/sampler=grid")
+        said = sweep_here("x=.nan,1", "hydra/sweeper/sampler=grid")
         assert "study: 1 complete, 1 fail" in said
 
     @pytest.mark.parametrize(
@@ -184,7 +205,7 @@ class TestOneProcess:
         for folder in ("one", "other"):
             space = ["x=interval(-5,5)", "y=range(0,4)", f"hydra/sweeper/sampler={sampler}"]
             space += [f"+hydra.sweeper.sampler.{learning_after}"] if learning_after else []
-            sweep(*space, f"hydra.sweep.dir={folder}", "hydra.sweeper.n_trials=6")
+            sweep_here(*space, f"hydra.sweep.dir={folder}", "hydra.sweeper.n_trials=6")
             storage = open_storage(f"{folder}/study.journal")
             found.append([trial.params for trial in optuna.load_study(study_name="s", storage=storage).trials])
         assert found[0] == found[1]

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import NoReturn
 
 import pytest
 from mlflow.exceptions import MlflowException
+from sqlalchemy import Engine
 
 from waferlab.config import TrackingConfig
 from waferlab.errors import Interrupted, WaferlabError
@@ -174,7 +176,10 @@ def opens_a_run(store: Path, start: Barrier) -> None:
         run.metrics({"a": 1})
 
 
-def test_sixteen_runs_that_start_together_in_a_fresh_store_all_arrive(tmp_path: Path) -> None:
+def test_sixteen_runs_that_start_together_in_a_fresh_store_all_arrive(
+    tmp_path: Path, makes_tables: Callable[[Engine], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlflow.store.db.utils._initialize_tables", makes_tables)
     fork = multiprocessing.get_context("fork")
     start = fork.Barrier(16)
     processes = [fork.Process(target=opens_a_run, args=(tmp_path, start)) for _ in range(16)]
