@@ -6,10 +6,13 @@ import importlib.util
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -228,7 +231,12 @@ def _hurry(number: int, _: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"waferlab: {message}", file=sys.stderr)
+    lines = f"waferlab: {message}".splitlines()
+    if sys.stderr.isatty():  # a terminal breaks them within words; a log is searched for whole ones
+        width = shutil.get_terminal_size().columns
+        fill = partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+        lines = [fill(line, subsequent_indent="  ") if len(line) > width else line for line in lines]
+    print(*lines, sep="\n", file=sys.stderr)
     return code
 
 

@@ -1,5 +1,10 @@
 """How a command ends early: by a fault that a person can mend, or by an interruption."""
 
+from typing import Literal
+
+#: What becomes of files that can't be read: ``refuse`` the whole for them, or ``skip`` them and name them.
+Bad = Literal["refuse", "skip"]
+
 
 class WaferlabError(Exception):
     """Something the person at the keyboard can mend; the message says what was wrong, where, and what to do.

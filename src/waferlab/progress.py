@@ -1,7 +1,8 @@
 """Progress that a person can follow: a live bar on a terminal, an occasional line in a file."""
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -51,12 +52,25 @@ def _brief(done: float) -> str:
 
 def say(what: str) -> None:
     """Say on standard error what begins now."""
-    _console().print(f"{what} …", soft_wrap=True, highlight=False)
+    _print(f"{what} …")
 
 
 def note(what: str) -> None:
     """Say on standard error what a person should know but need not act upon."""
-    _console().print(f"note: {what}", soft_wrap=True, highlight=False)
+    _print(f"note: {what}")
+
+
+def note_without_effect(overrides: Sequence[str], keys: str, why: str) -> None:
+    """Say which overrides nothing will read: no error, as a sweep may need them for its other runs.
+
+    Args:
+        overrides: as typed.
+        keys: a regular expression of the keys and groups that are idle.
+        why: ends the sentence.
+    """
+    for override in overrides:
+        if re.match(rf"[+~]*({keys})[.=]", override):
+            note(f"{override} has no effect: {why}")
 
 
 @contextmanager
@@ -72,6 +86,12 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Bar]:
     columns = (TextColumn("{task.description}"), BarColumn(20), _Done(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as live:
         yield Bar(title, total, done, live, console)
+
+
+def _print(line: str) -> None:
+    """A line, which only a terminal breaks between words; in a file, it can be searched for."""
+    console = _console()
+    console.print(line, soft_wrap=not console.is_terminal, highlight=False, markup=False)
 
 
 def _console() -> Console:

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from waferlab.data import ragged
-from waferlab.data.ragged import RaggedMaps, Resize, content_keys_of, resized, write
+from waferlab.data.ragged import RaggedMaps, Resize, content_keys_of, places, resized, write
 
 Map = NDArray[np.uint8]
 WAYS = ("nearest", "area", "keep")
@@ -214,3 +214,16 @@ def test_maps_in_either_order_of_memory_are_written_alike(kind: type, tmp_path: 
     wafer = grid("012", "210")
     write([kind(wafer)], tmp_path)
     assert np.array_equal(RaggedMaps.read(tmp_path)[0], wafer)
+
+
+class TestPlaces:
+    @given(states, sizes)
+    def test_are_where_the_dies_of_a_map_came_to_lie(self, wafer: Map, size: tuple[int, int]) -> None:
+        for way in ("nearest", "keep"):
+            rows, columns = places(wafer.shape, size, way)
+            assert (len(rows), len(columns)) == wafer.shape
+            made = one(wafer, size, way)
+            if way == "keep" and wafer.shape[0] <= size[0] and wafer.shape[1] <= size[1]:
+                assert np.array_equal(made[rows[:, None], columns], wafer), "a die stays a die"
+            one_die = np.ones_like(wafer)
+            assert (one(one_die, size, way)[rows[:, None], columns] == 1).all(), "none lies outside its wafer"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from waferlab.edge.pictures import picture
+from waferlab.edge.pictures import drawable, picture
 
 MAP = np.pad(np.array([[1, 2], [2, 1]], np.uint8), 3)
 
@@ -42,6 +42,13 @@ def test_without_a_line_the_highest_score_is_red() -> None:
 
 def test_empty_places_around_a_wafer_are_cut_off() -> None:
     assert picture("", MAP, None, 1.0).size == (12 + 416 + 12, 34 + 416 + 12)
+
+
+def test_titles_lose_accents_and_are_none_where_the_font_has_no_letters() -> None:
+    assert drawable("lot-7/3 (ok)") == "lot-7/3 (ok)"
+    assert drawable("Größe") in ("Größe", None)
+    assert drawable("café") in ("café", "cafe")
+    assert drawable("晶圆7") is None
 
 
 def test_of_photographs_are_in_their_colours() -> None:

@@ -15,6 +15,8 @@ from tiny import SIZE, anomaly, classes, patterns
 
 import waferlab
 from waferlab.cli import main
+from waferlab.data.ragged import Resize
+from waferlab.edge.card import Card
 from waferlab.edge.command import Request, parse
 from waferlab.edge.model import OnnxModel
 from waferlab.edge.predict import Batch, Wanted, predict
@@ -69,6 +71,76 @@ class TestTable:
         assert said[-1] == "wrote predictions/predictions.csv"
 
 
+class TestWafersWithoutDies:
+    @pytest.fixture(autouse=True)
+    def _wafers(self) -> None:
+        np.save("some.npy", np.stack([np.zeros(SIZE, np.uint8), np.full(SIZE, 2, np.uint8)]))
+
+    def test_have_no_pattern_no_bits_and_no_probabilities(self) -> None:
+        patterns(Path("m.onnx"))
+        assert main(["predict", "model=m.onnx", "input=some.npy", "output=found.csv"]) == 0
+        empty, full = table("found.csv")
+        assert list(empty.values()) == ["0", "no dies", "", "", ""]
+        assert list(full.values())[:3] == ["1", "many", "10"]
+        assert len(list(Path("found_pictures").iterdir())) == 1
+
+    def test_have_no_score_and_are_neither_normal_nor_abnormal(self, capsys: pytest.CaptureFixture[str]) -> None:
+        anomaly(Path("m.onnx"))
+        assert main(["predict", "model=m.onnx", "input=some.npy", "output=found.csv", "threshold=-1"]) == 0
+        empty, _ = table("found.csv")
+        assert list(empty.values()) == ["0", "", "0", "0"]
+        said = capsys.readouterr()
+        assert [line.split()[:2] for line in said.out.splitlines()[:2]] == [["no", "dies"], ["abnormal", "1"]]
+        assert "without any die, and so without an answer: 1 of 2 wafers" in " ".join(said.err.split())
+
+    def test_keep_the_types_of_columns(self) -> None:
+        pyarrow = pytest.importorskip("pyarrow.parquet")
+        for make in (patterns, anomaly):
+            make(Path("m.onnx"))
+            assert main(["predict", "model=m.onnx", "input=some.npy", "output=found.parquet"]) == 0
+            found = pyarrow.read_table("found.parquet")
+            assert {str(each) for each in found.schema.types} <= {"string", "double", "bool", "int64"}
+
+
+class TestAbnormalDies:
+    @pytest.mark.parametrize("resize", ["keep", "nearest", "area"])
+    @pytest.mark.parametrize("scale", [1, 3])
+    def test_are_those_of_the_wafer_as_it_came_whatever_the_models_grid(self, resize: Resize, scale: int) -> None:
+        anomaly(Path("m.onnx"), Card("anomaly", SIZE, threshold=0.5, die_threshold=0.5, resize=resize))
+        small = np.ones(SIZE, np.uint8)
+        small[0, 0], small[2, 3:5] = 0, 2
+        np.save("some.npy", small.repeat(scale, 0).repeat(scale, 1))
+        assert main(["predict", "model=m.onnx", "input=some.npy", "output=found.csv"]) == 0
+        assert table("found.csv")[0]["abnormal_dies"] == str(2 * scale**2)
+
+
+class TestFolders:
+    @pytest.fixture(autouse=True)
+    def _lots(self) -> None:
+        patterns(Path("m.onnx"))
+        Path("lots/retest").mkdir(parents=True)
+        for file in ("lots/a.csv", "lots/retest/a.csv"):
+            Path(file).write_text("lot,wafer,x,y,bin\nL,1,0,0,1\n")
+
+    def test_have_the_file_of_each_wafer_in_the_table(self) -> None:
+        assert main(["predict", "model=m.onnx", "input=lots", "output=found.csv"]) == 0
+        assert [(row["wafer"], row["file"]) for row in table("found.csv")] == [
+            ("L/1", "a.csv"),
+            ("L/1", "retest/a.csv"),
+        ]
+
+    def test_with_bad_files_are_refused_unless_these_are_to_be_skipped(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("lots/b.npy").write_bytes(b"broken")
+        assert main(["predict", "model=m.onnx", "input=lots", "output=found.csv"]) == 1
+        assert "lots/b.npy is damaged" in capsys.readouterr().err
+        assert not Path("found.csv").exists()
+        assert main(["predict", "model=m.onnx", "input=lots", "output=found.csv", "bad=skip"]) == 0
+        assert "skipped, as they can't be read: 1 files (b.npy)" in capsys.readouterr().err
+        assert len(table("found.csv")) == 2
+
+
 class TestPictures:
     def test_show_the_wafers_that_something_is_most_surely_wrong_with(self) -> None:
         anomaly(Path("m.onnx"))
@@ -80,6 +152,17 @@ class TestPictures:
         reds = (picture[..., 0] - picture[..., 2] > 80).sum(0)
         assert reds[: width // 2].sum() == 0, "the wafer as it is"
         assert reds[width // 2 :].sum() > height * width / 4, "all dies of this one fail"
+
+    def test_are_titled_by_the_row_where_a_name_cannot_be_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, titles = OnnxModel(anomaly(Path("m.onnx"))), list[str]()
+        real = waferlab.edge.predict.picture
+        monkeypatch.setattr(
+            "waferlab.edge.predict.picture", lambda title, *rest: titles.append(title) or real(title, *rest)
+        )
+        found = Batch(["plain", "晶圆/7"], np.full((2, *SIZE), 2, np.uint8))
+        predict(model, [found], Wanted(output=Path("found")))
+        assert titles == ["plain: abnormal, 1", "row 2: abnormal, 1"]
+        assert sorted(path.name for path in Path("found/pictures").iterdir()) == ["001_plain.png", "002_晶圆_7.png"]
 
     def test_replace_earlier_ones(self) -> None:
         anomaly(Path("m.onnx"))
@@ -122,6 +205,24 @@ class TestNotes:
 
     def test_tell_of_wafers_that_were_shrunk(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "larger than the model's 6x8 dies, and shrunk" in self.said_of(np.ones((2, 6, 9)), capsys)
+
+    @pytest.mark.parametrize(
+        ("make", "keys", "idle"),
+        [
+            (patterns, ("threshold=1", "die_threshold=1", "heat_maps=true"), (True, True, True)),
+            (classes, ("threshold=1", "die_threshold=1", "heat_maps=true"), (False, True, True)),
+            (anomaly, ("threshold=1", "die_threshold=1", "heat_maps=true"), (False, False, False)),
+            (patterns, ("bad=skip", "pass_bins=[1]", "pictures=0"), (True, True, False)),
+        ],
+    )
+    def test_tell_of_keys_without_effect(
+        self, make: object, keys: tuple[str, ...], idle: tuple[bool, ...], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        make(Path("m.onnx"))  # type: ignore[operator]
+        assert main(["predict", "model=m.onnx", "input=wafers.npy", *keys]) == 0
+        said = capsys.readouterr().err
+        found = tuple(any(f"note: {name} has no effect" in said for name in (key, key.split("=")[0])) for key in keys)
+        assert found == idle
 
     def test_are_not_made_of_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
         said = self.said_of(np.ones((2, *SIZE)), capsys)
@@ -177,7 +278,11 @@ class TestRequests:
             (["input=a"], "model is missing: model="),
             (["model=a.onnx"], "input is missing: input="),
             (["model=a.onnx", "inptu=a"], "Did you mean 'input'?"),
-            (["model=a.onnx", "input=a", "pictures=many"], "pictures=many: expected int"),
+            (["model=a.onnx", "input=a", "pictures=many"], "pictures=many: expected a whole number"),
+            (["model=a.onnx", "input=a", "threshold=high"], "threshold=high: expected a number"),
+            (["model=a.onnx", "input=a", "bad=ignore"], "bad=ignore: expected refuse or skip"),
+            (["model=a.onnx", "input=a", "pass_bins=[1.5]"], "pass_bins=[1.5]: say which bins pass"),
+            (["model=a.onnx", "input=a", "pass_bins=[]"], "pass_bins=[]: say which bins pass"),
             (["model=a.onnx", "input=a", "heat_maps=7"], "heat_maps=7: expected true or false"),
             (["model=a.onnx", "input=a", "pictures=-1"], "0 or more"),
             (["model=a.onnx", "input=a", "threads=0"], "at least 1"),

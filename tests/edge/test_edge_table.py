@@ -14,6 +14,15 @@ BLOCKS = (
 
 
 class TestTables:
+    def test_have_nothing_where_a_number_is_none(self, tmp_path: Path) -> None:
+        for suffix in ("csv", "parquet"):
+            with table(tmp_path / f"t.{suffix}") as add:
+                add({"wafer": ["a"], "score": [float("nan")]})
+                add({"wafer": ["b"], "score": [1.0]})
+        assert (tmp_path / "t.csv").read_text() == "wafer,score\na,\nb,1\n"
+        scores = pyarrow.parquet.read_table(tmp_path / "t.parquet")["score"]
+        assert scores.type == pyarrow.float64()
+
     def test_in_csv_have_a_header_once_and_numbers_of_six_digits(self, tmp_path: Path) -> None:
         with table(tmp_path / "t.csv") as add:
             for block in BLOCKS:

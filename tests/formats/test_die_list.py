@@ -91,6 +91,27 @@ class TestColumns:
         ):
             csv(tmp_path, "lot;wafer,x,y\na,1,0,0\n")
 
+    @pytest.mark.parametrize("separator", [";", "\t", ", ", "; "])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    def test_are_separated_and_encoded_as_spreadsheets_do(self, separator: str, encoding: str, tmp_path: Path) -> None:
+        text = 'Lot,"Wafer",x,y,bin,note\nü,1,0,0,1,\nü,1,1,0,2,\n'.replace(",", separator).encode(encoding)
+        assert FORMAT.recognises(text)
+        (tmp_path / "x.csv").write_bytes(text)
+        assert read(tmp_path / "x.csv") == {"ü/1": ["12"]}
+
+    def test_of_numbers_with_a_comma_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match="line 2 has '0,0' for a coordinate"):
+            csv(tmp_path, "lot;wafer;x;y;bin\na;1;0,0;0;1\n")
+
+    def test_that_begin_in_utf_16_and_go_on_otherwise_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_bytes(TABLE.encode("utf-16") + b"\x00\xdc\x00")
+        with pytest.raises(WaferlabError, match="begins as text in UTF-16, and goes on as none"):
+            read(tmp_path / "x.csv")
+
+    def test_with_a_quote_that_never_ends_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match=r"line 1 is no CSV"):
+            csv(tmp_path, '"lot,wafer,x,y,bin')
+
     def test_tell_a_table_of_dies_from_others(self) -> None:
         assert FORMAT.recognises(TABLE.encode())
         assert FORMAT.recognises(b"PAR1\x15\x04")
@@ -105,7 +126,7 @@ class TestBins:
 
     def test_are_one_however_a_program_writes_the_number(self, tmp_path: Path) -> None:
         text = HEADER + "a,1,0,0,1\na,1,1,0,1.0\na,1,2,0, 01 \na,1,3,0,10\n"
-        assert csv(tmp_path, text) == csv(tmp_path, text, "001") == {"a/1": ["1112"]}
+        assert csv(tmp_path, text) == csv(tmp_path, text, "001") == csv(tmp_path, text, "1.0") == {"a/1": ["1112"]}
 
 
 class TestFaults:
@@ -127,7 +148,8 @@ class TestFaults:
             ('a,1,"0,0,1', r"line 4 is no CSV: unexpected end of data"),
             ('a,1,"0\n",0,1', r"line 5 is no CSV: of the 4 lines up to it, one ends within a value; is a quote"),
             (f"{'a' * 200_000},1,0,0,1", r"line 4 has 1 values, and the header 5"),
-            ("a,1,0,0,\udc00", r"damaged or in another format: 'utf-8'"),
+            ("ab\udc00c,1,0,0,1", r"line 4 is no text in UTF-8, at the � of 'ab�+c,1,0,0,1'; save the file in UTF-8"),
+            ("a,1,1000000,0,1", r"line 3 .* a grid of 1 x 1,000,001 places; .* or a die far off\?"),
         ],
     )
     def test_the_line_and_the_fault_are_said(self, row: str, fault: str, tmp_path: Path) -> None:

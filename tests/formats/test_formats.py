@@ -56,6 +56,16 @@ class TestOneFile:
         (tmp_path / "x.csv").write_text("lot,wafer,x,y,bin\na,1,0,0,1\na,1,1,0,7\n")
         assert drawn(read(tmp_path / "x.csv", reading=Reading(frozenset({"7"})))) == {"a/1": ["21"]}
 
+    @pytest.mark.parametrize(("name", "is_said"), [("x.npy", True), ("x.csv", False), ("store", True), (".", False)])
+    def test_bins_that_nobody_has_are_said_to_be_of_no_use(
+        self, name: str, is_said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        np.save(tmp_path / "x.npy", grid("1"))
+        FORMATS["dies"].write([block(WAFERS)], tmp_path / "x.csv")
+        FORMATS["store"].write([block(WAFERS)], tmp_path / "store")
+        list(read(tmp_path / name, reading=Reading(frozenset({"1"}))))
+        assert ("pass_bins has no effect" in capsys.readouterr().err) == is_said
+
     @pytest.mark.parametrize("file", ["x.docx", "x.xml", "x"])
     def test_one_of_no_known_format_is_refused_with_all_that_are_known(self, file: str, tmp_path: Path) -> None:
         (tmp_path / file).write_text("<html/>")

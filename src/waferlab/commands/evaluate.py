@@ -14,7 +14,7 @@ from pydantic import Field
 from waferlab.data.dataset import Dataset, Part
 from waferlab.errors import ConfigError
 from waferlab.experiment import classification, detection, inspection
-from waferlab.experiment.compose import checked, command_line, compose_overrides, note_without_effect
+from waferlab.experiment.compose import checked, command_line, compose_overrides
 from waferlab.experiment.networks import TrainedModel, labelled_for, require_match
 from waferlab.experiment.outcome import Next, Outcome, print_outcome
 from waferlab.experiment.teachers import dataset_tags
@@ -22,6 +22,7 @@ from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.classifier import Classifier
 from waferlab.models.normality import Normality
 from waferlab.models.supervised import SupervisedDetector
+from waferlab.progress import note_without_effect
 from waferlab.schema import Component
 from waferlab.tasks.classification import evaluate_baselines, evaluate_model
 from waferlab.tasks.detection import (

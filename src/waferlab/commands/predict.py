@@ -14,17 +14,18 @@ from pydantic import Field
 from waferlab.data.dataset import Dataset
 from waferlab.data.ragged import Resize
 from waferlab.edge import command
+from waferlab.edge.card import Card
 from waferlab.edge.command import Request
 from waferlab.edge.model import Anomalies, Patterns
 from waferlab.edge.predict import Batch, predict
-from waferlab.errors import ConfigError
-from waferlab.experiment.compose import checked, note_without_effect
+from waferlab.errors import Bad, ConfigError
+from waferlab.experiment.compose import checked
 from waferlab.experiment.kept import resize_of
 from waferlab.experiment.networks import TrainedModel, require_size
 from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.card import card_of
 from waferlab.models.classifier import Classifier
-from waferlab.progress import say
+from waferlab.progress import note_without_effect, say
 from waferlab.schema import Component
 from waferlab.tracking.tracker import Tracker
 
@@ -42,7 +43,8 @@ class PredictConfig(TrainedModel):
 
     input: Path | None
     format: str | None
-    pass_bins: list[str | int] | None
+    pass_bins: list[str | int | float] | None
+    bad: Bad
     output: Path
     threshold: float | None = Field(allow_inf_nan=False)
     die_threshold: float | None = Field(allow_inf_nan=False)
@@ -66,14 +68,16 @@ def run(composed: DictConfig) -> None:
         model.decision = replace(model.decision, threshold=config.threshold)
     resize = (run_id and resize_of(run_id, tracker)) or "keep"
     trained, request = Trained(model, resize), _request(config)
-    _note_idle(model)
+    overrides = HydraConfig.get().overrides.task
+    command.note_idle(overrides, trained.card, isinstance(model, AnomalyModel) and model.knows_dies)
     if config.dataset is None:
         batches = command.batches(request, trained.card)
     else:
         say("reading the data")
         dataset: Dataset = config.dataset.build("dataset")
         require_size(model, dataset, f"model={config.model}")  # whatever their labels are, nobody looks at them
-        batches = _batches(dataset)
+        note_without_effect(overrides, "bad|pass_bins|format", "these are for input=…")
+        batches = _batches(dataset, trained.card)
     command.report(predict(trained, batches, request), trained.card, request)
 
 
@@ -104,17 +108,9 @@ def _request(config: PredictConfig) -> Request:
     )
 
 
-def _note_idle(model: Classifier | AnomalyModel) -> None:
-    """Name the keys that have no effect with this model."""
-    overrides = HydraConfig.get().overrides.task
-    if isinstance(model, Classifier):
-        idle = "die_threshold|heat_maps" if model.decision else "threshold|die_threshold|heat_maps"
-        note_without_effect(overrides, idle, "this model is a classifier")
-    elif not model.knows_dies:
-        note_without_effect(overrides, "die_threshold|heat_maps", "this model knows nothing of dies")
-
-
-def _batches(dataset: Dataset) -> Iterator[Batch]:
-    maps, names = dataset.wafers.maps, dataset.names or tuple(map(str, range(len(dataset.wafers))))
+def _batches(dataset: Dataset, card: Card) -> Iterator[Batch]:
+    wafers, names = dataset.wafers, dataset.names or tuple(map(str, range(len(dataset.wafers))))
+    own = wafers.native if wafers.resize == card.resize else None
     for start in range(0, len(names), _AT_ONCE):
-        yield Batch(names[start : start + _AT_ONCE], np.asarray(maps[start : start + _AT_ONCE]))
+        some = slice(start, start + _AT_ONCE)
+        yield Batch(names[some], np.asarray(wafers.maps[some]), None if own is None else own.only(some))

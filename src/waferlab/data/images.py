@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,9 @@ from waferlab.data.dataset import Dataset, Wafers
 from waferlab.data.pixels import Fit, decoded, images_in, some
 from waferlab.data.rows import Rows
 from waferlab.data.split import LEFT_OUT, check_fractions, content_keys, split_by_keys
-from waferlab.errors import WaferlabError
+from waferlab.errors import Bad, WaferlabError
 from waferlab.progress import note
 
-Bad = Literal["refuse", "skip"]
 #: Names, in any case, of the class whose images show nothing wrong.
 GOOD: Final = ("good", "normal", "none", "ok", "pass")
 

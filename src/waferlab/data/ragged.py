@@ -116,13 +116,29 @@ def resized(maps: RaggedMaps, size: tuple[int, int], resize: Resize) -> NDArray[
     with threadpool_limits(1) if resize == "area" else nullcontext():
         for rows, some in maps.by_shape(size[0] * size[1]):
             if resize == "keep":
-                shrink = min(1.0, size[0] / some.shape[1], size[1] / some.shape[2])
-                height, width = (max(1, round(side * shrink)) for side in some.shape[1:])
-                top, left = (size[0] - height) // 2, (size[1] - width) // 2
+                (height, width), (top, left) = _inside((some.shape[1], some.shape[2]), size)
                 made[rows, top : top + height, left : left + width] = _nearest(some, (height, width))
             else:
                 made[rows] = _nearest(some, size) if resize == "nearest" else _largest_area(some, size)
     return made
+
+
+def places(
+    shape: tuple[int, int], size: tuple[int, int], resize: Resize
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """In which row (h,) and column (w,) of a grid of (H, W) those of a map (h, w) lie that `resized` brought there."""
+    (height, width), (top, left) = _inside(shape, size) if resize == "keep" else (size, (0, 0))
+    rows, columns = (
+        ((np.arange(of) + 0.5) * to / of).astype(np.int64) for of, to in zip(shape, (height, width), strict=True)
+    )
+    return top + rows, left + columns
+
+
+def _inside(shape: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size, and upper left corner on a grid, of a map that is shrunk if it is larger, and put in the middle."""
+    shrink = min(1.0, size[0] / shape[0], size[1] / shape[1])
+    height, width = (max(1, round(side * shrink)) for side in shape)
+    return (height, width), ((size[0] - height) // 2, (size[1] - width) // 2)
 
 
 def _nearest(maps: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

@@ -1,20 +1,21 @@
 """``waferlab predict`` with an exported model: without torch, and without Hydra."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from waferlab.edge.card import Card
 from waferlab.edge.model import Moved, OnnxModel, Predictor
 from waferlab.edge.predict import Batch, Found, Wanted, of_size, predict
 from waferlab.edge.zoo import exported
-from waferlab.errors import ConfigError, WaferlabError
+from waferlab.errors import Bad, ConfigError, WaferlabError
 from waferlab.formats import read
 from waferlab.formats.block import Reading
-from waferlab.progress import note
+from waferlab.progress import note, note_without_effect
 from waferlab.wafer import STATES
 
 USAGE: Final = """usage: waferlab predict model=FILE input=FILE key=value …
@@ -24,6 +25,7 @@ USAGE: Final = """usage: waferlab predict model=FILE input=FILE key=value …
   output         folder, or table: .csv or .parquet (predictions)
   format         of the input, where its name doesn't say it
   pass_bins      bins that pass, where the file doesn't say it: [1,2]
+  bad            files of a folder that can't be read: refuse, or skip them
   threshold      score from which on a wafer is abnormal, or log odds of defects
   die_threshold  score from which on a die is abnormal
   pictures       of how many wafers: those most surely wrong (20)
@@ -33,6 +35,7 @@ USAGE: Final = """usage: waferlab predict model=FILE input=FILE key=value …
 #: That are told of, the most frequent ones.
 _PATTERNS_SHOWN: Final = 12
 _TRUTHS: Final = {"true": True, "false": False}
+_EXPECTED: Final = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,23 @@ class Request(Wanted):
         input: a file of wafer maps, or a folder of such.
         format: of the input; None: by its name and content.
         pass_bins: bins of dies that pass; None: as the file says it, or bin 1.
+        bad: what becomes of files of a folder that can't be read.
     """
 
     model: str
     input: Path
     format: str | None = None
     pass_bins: tuple[str, ...] | None = None
+    bad: Bad = "refuse"
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be written, and bins that are none."""
+        super().__post_init__()
+        bins = self.pass_bins
+        if bins is not None and (not bins or any(re.fullmatch(r"-.*|.*\.\d*[1-9]\d*", each) for each in bins)):
+            raise ConfigError(
+                f"pass_bins=[{','.join(bins)}]: say which bins pass, as the files write them, such as pass_bins=[1,2]"
+            )
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -63,7 +77,9 @@ def run(arguments: Sequence[str]) -> None:
         print(USAGE, end="")
         return
     request = parse(arguments)
-    model: Predictor = OnnxModel(exported(request.model) or Path(request.model))
+    exact = OnnxModel(exported(request.model) or Path(request.model))
+    note_idle(arguments, exact.card, exact.knows_dies)
+    model: Predictor = exact
     if request.threshold is not None and model.card.kind == "class":
         model = Moved(model, request.threshold)
     report(predict(model, batches(request, model.card), request), model.card, request)
@@ -85,15 +101,30 @@ def batches(request: Request, card: Card) -> Iterable[Batch]:
     if given == output or given in output.parents:
         raise ConfigError(f"output={request.output} lies in input={request.input}, or is it; write elsewhere")
     bins = None if request.pass_bins is None else frozenset(request.pass_bins)
-    return of_size(read(request.input, request.format, Reading(bins)), card)
+    return of_size(read(request.input, request.format, Reading(bins), request.bad), card)
+
+
+def note_idle(overrides: Sequence[str], card: Card, knows_dies: bool) -> None:
+    """Name the keys that have no effect with this model or this input.
+
+    Args:
+        overrides: as typed.
+        knows_dies: whether the model gives die maps.
+    """
+    if card.kind != "anomaly":
+        idle = "die_threshold|heat_maps" + "|threshold" * (card.kind == "patterns")
+        note_without_effect(overrides, idle, "this model is a classifier")
+    elif not knows_dies:
+        note_without_effect(overrides, "die_threshold|heat_maps", "this model knows nothing of dies")
+    inputs = [Path(each.removeprefix("input=")) for each in overrides if each.startswith("input=")]
+    if inputs and inputs[-1].is_file():
+        note_without_effect(overrides, "bad", "the input is a single file")
 
 
 def report(found: Found, card: Card, wanted: Wanted) -> None:
     """Say on standard output what was found, and where it was written."""
     if found.empty:
-        note(
-            f"without any die, and so without an answer that says anything: {found.empty:,} of {found.wafers:,} wafers"
-        )
+        note(f"without any die, and so without an answer: {found.empty:,} of {found.wafers:,} wafers")
     if found.failed:
         note(
             f"no die passes on {found.failed:,} of {found.wafers:,} wafers; should some, say by which bins: pass_bins=…"
@@ -140,6 +171,10 @@ def parse(arguments: Sequence[str]) -> Request:
 
 def _value(key: str, text: str, kind: Any) -> Any:
     """A value of one of the types that `Request` has."""
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ConfigError(f"{key}={text}: expected {' or '.join(get_args(kind))}")
+        return text
     options = get_args(kind) if NoneType in get_args(kind) else (kind,)
     if NoneType in options and text in ("null", "None"):
         return None
@@ -149,4 +184,4 @@ def _value(key: str, text: str, kind: Any) -> Any:
     try:
         return _TRUTHS[text.lower()] if kind is bool else kind(text)
     except (ValueError, KeyError) as error:
-        raise ConfigError(f"{key}={text}: expected {'true or false' if kind is bool else kind.__name__}") from error
+        raise ConfigError(f"{key}={text}: expected {_EXPECTED.get(kind, kind.__name__)}") from error

@@ -47,6 +47,10 @@ class Predictor(Protocol):
 class OnnxModel:
     """A model that `waferlab export` has written, in the main thread or in several.
 
+    Attributes:
+        card: what it is for.
+        knows_dies: whether it gives die maps.
+
     Args:
         path: of the file.
         threads: that one batch is computed by.
@@ -65,9 +69,10 @@ class OnnxModel:
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
             said = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         except Exception as error:  # its errors share no base class
-            raise WaferlabError(f"{path} is no ONNX model, or a damaged one: {error}") from error
+            raise WaferlabError(f"{path} is no ONNX model, or a damaged one; export or copy it again") from error
         self._path, self.card = path, Card.of(said, str(path))
         self._outputs = [each.name for each in self._session.get_outputs()]
+        self.knows_dies = "die_map" in self._outputs
         wanted = {"patterns": {"logits"}, "class": {"bits", "probabilities"}, "anomaly": {"score"}}[self.card.kind]
         if not wanted <= set(self._outputs):
             raise WaferlabError(f"{path} says that it is for '{self.card.kind}', but gives {', '.join(self._outputs)}")

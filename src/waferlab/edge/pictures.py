@@ -1,6 +1,8 @@
 """Pictures of wafers and of what a model found on them."""
 
-from typing import Final
+import unicodedata
+from functools import cache
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,28 @@ _TITLE: Final = 34
 #: Red, green and blue of each die state.
 _STATES: Final = {NO_DIE: (255, 255, 255), PASS: (205, 214, 224), FAIL: (38, 52, 74)}
 _HEAT: Final = np.array([200, 30, 30], np.float32)
+
+
+def drawable(text: str) -> str | None:
+    """A text as a title can show it: with plain letters for accented ones; None if it has others yet."""
+    shown = ""
+    for each in text:
+        plain = each if _has(each) else unicodedata.normalize("NFKD", each)[0]
+        if not _has(plain):
+            return None
+        shown += plain
+    return shown
+
+
+@cache
+def _font() -> Any:
+    return ImageFont.load_default(15)
+
+
+@cache
+def _has(character: str) -> bool:
+    """Whether the font has a character, for which it would else draw the same box as for what is none."""
+    return character == " " or bytes(_font().getmask(character)) != bytes(_font().getmask("\uffff"))
 
 
 def picture(title: str, shown: NDArray[np.uint8], heat: NDArray[np.float32] | None, line: float) -> Image.Image:
@@ -34,7 +58,7 @@ def picture(title: str, shown: NDArray[np.uint8], heat: NDArray[np.float32] | No
     scale = max(1, round(_SIDE / max(shown.shape[:2])))
     height, width = (scale * side for side in shown.shape[:2])
     whole = Image.new("RGB", (_MARGIN + len(panels) * (width + _MARGIN), _TITLE + height + _MARGIN), "white")
-    ImageDraw.Draw(whole).text((_MARGIN, 9), title, fill=(20, 20, 20), font=ImageFont.load_default(15))
+    ImageDraw.Draw(whole).text((_MARGIN, 9), title, fill=(20, 20, 20), font=_font())
     for place, panel in enumerate(panels):
         enlarged = Image.fromarray(panel).resize((width, height), Image.Resampling.NEAREST)
         whole.paste(enlarged, (_MARGIN + place * (width + _MARGIN), _TITLE))

@@ -15,32 +15,40 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from waferlab.data.ragged import resized
+from waferlab.data.ragged import RaggedMaps, resized
 from waferlab.edge.card import Card
 from waferlab.edge.model import Anomalies, Patterns, Predictor
-from waferlab.edge.pictures import picture
+from waferlab.edge.own import Own
+from waferlab.edge.pictures import drawable, picture
 from waferlab.edge.table import table
 from waferlab.errors import ConfigError
 from waferlab.formats.block import Block
 from waferlab.formats.npz import growing
 from waferlab.progress import progress
-from waferlab.wafer import NO_DIE, PASS, STATES, pattern_name
+from waferlab.wafer import STATES, pattern_name
 from waferlab.whole_file import whole_file
 
 TABLE, HEAT_MAPS, PICTURES = "predictions.csv", "heat_maps.npy", "pictures"
+#: What is said of a wafer instead of a pattern.
+NO_DIES: Final = "no dies"
 _OTHER_TABLES: Final = (".gz", ".json", ".npy", ".tsv", ".txt", ".xls", ".xlsx")
 _IN_FLIGHT: Final = 2  # blocks for each thread that wait or are computed
 
 
 class Batch(NamedTuple):
-    """Wafers of a model's size: their names, and maps (n, H, W) uint8 or images (n, H, W, 1 or 3).
+    """Some wafers, or images.
 
-    Some were `shrunk` to that size.
+    Attributes:
+        names: of each (n,).
+        maps: of a model's size, (n, H, W) uint8, or images (n, H, W, 1 or 3).
+        own: the same maps as they were before they came to that size; None: so they were.
+        files: of which file of a folder each is; empty, if it was no folder.
     """
 
     names: Sequence[str]
     maps: NDArray[np.uint8]
-    shrunk: int = 0
+    own: RaggedMaps | None = None
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +116,7 @@ class Found:
 def of_size(blocks: Iterable[Block], card: Card) -> Iterator[Batch]:
     """The same wafers on a model's grid."""
     for block in blocks:
-        shrunk = int((block.maps.shapes > np.array(card.size)).any(1).sum())
-        yield Batch(block.names, resized(block.maps, card.size, card.resize), shrunk)
+        yield Batch(block.names, resized(block.maps, card.size, card.resize), block.maps, block.files)
 
 
 def predict(model: Predictor, batches: Iterable[Batch], wanted: Wanted) -> Found:
@@ -126,21 +133,21 @@ def predict(model: Predictor, batches: Iterable[Batch], wanted: Wanted) -> Found
         add_maps: Callable[[NDArray[Any]], None] | None = None
         bar = stack.enter_context(progress("wafers", None))
         for batch, answer in _answered(model, batches, wanted.threads or os.cpu_count() or 1):
-            columns, names = _columns(batch, answer, model.card, lines)
-            add_rows({"image" if model.card.states > STATES else "wafer": batch.names, **columns})
+            own = Own.of(batch.own, batch.maps, model.card)
+            columns, names = _columns(own, answer, model.card, lines)
+            whose = {"file": batch.files} if batch.files else {}
+            add_rows({"image" if model.card.states > STATES else "wafer": batch.names, **whose, **columns})
             if wanted.heat_maps and isinstance(answer, Anomalies) and answer.die_maps is not None:
                 if add_maps is None:
                     file = stack.enter_context(whole_file(wanted.place(HEAT_MAPS)))
                     add_maps = stack.enter_context(growing(file, *model.card.size, dtype="<f4"))
                 add_maps(answer.die_maps)
-            highest.see(batch, answer, names, model.card)
+            highest.see(batch, answer, names, own.empty, model.card)
             found.wafers += len(batch.names)
             found.patterns.update(names)
-            if batch.maps.ndim == 3:
-                empty = (batch.maps == NO_DIE).all((1, 2))
-                found.empty += int(empty.sum())
-                found.failed += int(((batch.maps != PASS).all((1, 2)) & ~empty).sum())
-            found.shrunk += batch.shrunk
+            found.empty += int(own.empty.sum())
+            found.failed += int(own.failed.sum())
+            found.shrunk += own.shrunk
             bar.advance(len(batch.names), f"{found.wafers / (time.perf_counter() - started):,.0f} a second")
     found.seconds = time.perf_counter() - started
     found.written = [wanted.place(TABLE), *([wanted.place(HEAT_MAPS)] if add_maps else [])]
@@ -181,20 +188,23 @@ def _answered(model: Predictor, batches: Iterable[Batch], threads: int) -> Itera
 
 
 def _columns(
-    batch: Batch, answer: Patterns | Anomalies, card: Card, lines: _Lines
+    own: Own, answer: Patterns | Anomalies, card: Card, lines: _Lines
 ) -> tuple[Mapping[str, Sequence[Any]], list[str]]:
-    """The table's columns for a batch, and in a word what each wafer is."""
+    """The table's columns for a batch, and in a word what each wafer is; nothing of one without a die."""
     if isinstance(answer, Patterns):
         texts = ["".join(map(str, row)) for row in answer.bits.tolist()]
         said = {text: pattern_name(row, card.classes) for text, row in zip(texts, answer.bits, strict=True)}
-        names = [said[text] for text in texts]
-        shares = {name: answer.probabilities[:, place].tolist() for place, name in enumerate(card.classes)}
-        return {"pattern": names, "bits": texts, **shares}, names
-    is_abnormal = answer.scores >= lines.wafer
-    columns: dict[str, Sequence[Any]] = {"score": answer.scores.tolist(), "abnormal": is_abnormal.tolist()}
+        names = [NO_DIES if none else said[text] for text, none in zip(texts, own.empty, strict=True)]
+        shares = np.where(own.empty[:, None], np.nan, answer.probabilities).T.tolist()
+        bits = ["" if none else text for text, none in zip(texts, own.empty, strict=True)]
+        return {"pattern": names, "bits": bits, **dict(zip(card.classes, shares, strict=True))}, names
+    is_abnormal = (answer.scores >= lines.wafer) & ~own.empty
+    scores = np.where(own.empty, np.nan, answer.scores)
+    columns: dict[str, Sequence[Any]] = {"score": scores.tolist(), "abnormal": is_abnormal.tolist()}
     if answer.die_maps is not None:
-        columns["abnormal_dies"] = ((answer.die_maps >= lines.die) & (batch.maps != NO_DIE)).sum((1, 2)).tolist()
-    return columns, ["abnormal" if each else "normal" for each in is_abnormal]
+        columns["abnormal_dies"] = own.dies_at(answer.die_maps >= lines.die, card)
+    words = np.where(own.empty, NO_DIES, np.where(is_abnormal, "abnormal", "normal"))
+    return columns, words.tolist()
 
 
 class _Highest:
@@ -202,19 +212,23 @@ class _Highest:
 
     def __init__(self, most: int) -> None:
         self._most, self._seen = most, 0
-        self._kept: list[tuple[float, int, str, NDArray[np.uint8], NDArray[np.float32] | None]] = []
+        self._kept: list[tuple[float, int, str, str, NDArray[np.uint8], NDArray[np.float32] | None]] = []
 
-    def see(self, batch: Batch, answer: Patterns | Anomalies, names: Sequence[str], card: Card) -> None:
-        """Keep those of a batch that are higher than what is kept."""
+    def see(
+        self, batch: Batch, answer: Patterns | Anomalies, names: Sequence[str], empty: NDArray[np.bool_], card: Card
+    ) -> None:
+        """Keep those of a batch that are higher than what is kept, but none that is `empty` (n,)."""
         scores = answer.scores if isinstance(answer, Anomalies) else _concern(answer.probabilities, card.normal)
         dies = answer.die_maps if isinstance(answer, Anomalies) else None
+        scores = np.where(empty, -np.inf, scores)
         for row in np.argsort(-scores, kind="stable")[: self._most]:
             score = float(scores[row])
-            if len(self._kept) == self._most and score <= self._kept[0][0]:
+            if empty[row] or (len(self._kept) == self._most and score <= self._kept[0][0]):
                 break
-            title = f"{batch.names[row]}: {names[row]}, {score:.3g}"
+            name = batch.names[row]
+            title = f"{drawable(name) or f'row {self._seen + int(row) + 1}'}: {drawable(names[row]) or ''}, {score:.3g}"
             heat = None if dies is None else dies[row].copy()  # not a view, which would keep its whole block
-            one = (score, -(self._seen + int(row)), title, batch.maps[row].copy(), heat)
+            one = (score, -(self._seen + int(row)), name, title, batch.maps[row].copy(), heat)
             (heapq.heappushpop if len(self._kept) == self._most else heapq.heappush)(self._kept, one)
         self._seen += len(batch.names)
 
@@ -225,8 +239,8 @@ class _Highest:
         if not self._kept:
             return []
         folder.mkdir(parents=True, exist_ok=True)
-        for place, (*_, title, shown, heat) in enumerate(sorted(self._kept, reverse=True), 1):
-            called = re.sub(r"[^\w.+-]+", "_", title.partition(": ")[0])[:80]
+        for place, (*_, name, title, shown, heat) in enumerate(sorted(self._kept, reverse=True), 1):
+            called = re.sub(r"[^\w.+-]+", "_", name)[:60]  # characters of up to four bytes
             picture(title, shown, heat, line).save(folder / f"{place:03d}_{called}.png")
         return [folder]
 

@@ -72,7 +72,9 @@ def _parquet(path: Path) -> Iterator[AddRows]:
 
 
 def _plain(value: Any) -> Any:
-    """As CSV has it: numbers of few digits, 1 and 0 for true and false."""
+    """As CSV has it: numbers of few digits, nothing for what is none, 1 and 0 for true and false."""
     if isinstance(value, bool | np.bool_):
         return int(value)
-    return f"{value:.6g}" if isinstance(value, float | np.floating) else value
+    if not isinstance(value, float | np.floating):
+        return value
+    return "" if np.isnan(value) else f"{value:.6g}"

@@ -1,7 +1,6 @@
 """From what Hydra composed, or from overrides given in Python, to a checked configuration."""
 
 import inspect
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,7 +22,7 @@ from waferlab.config import (
 )
 from waferlab.errors import ConfigError
 from waferlab.models.normality import Density, Drawing
-from waferlab.progress import note
+from waferlab.progress import note_without_effect
 from waferlab.schema import AnySchema, parse
 
 
@@ -86,19 +85,6 @@ def configuration(composed: DictConfig, overrides: Sequence[str] = ()) -> Experi
     if config.resume is None:
         _note_idle(config, overrides)
     return config
-
-
-def note_without_effect(overrides: Sequence[str], keys: str, why: str) -> None:
-    """Say which overrides nothing will read: no error, as a sweep may need them for its other runs.
-
-    Args:
-        overrides: as typed.
-        keys: a regular expression of the keys and groups that are idle.
-        why: ends the sentence.
-    """
-    for override in overrides:
-        if re.match(rf"[+~]*({keys})[.=]", override):
-            note(f"{override} has no effect: {why}")
 
 
 def _idle_beside(measure: Any) -> tuple[str, str]:

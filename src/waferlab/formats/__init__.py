@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from waferlab.data.npz import reading as faults
-from waferlab.errors import WaferlabError
+from waferlab.errors import Bad, WaferlabError
 from waferlab.formats import die_list, e142, g85, lswmd, npz, png, sinf, stdf, store
 from waferlab.formats.block import Block, Format, Reading
-from waferlab.formats.folder import Bad, Folder
+from waferlab.formats.folder import Folder
 from waferlab.progress import note
 
 #: All formats, by name.
@@ -55,6 +55,7 @@ def read(path: Path, name: str | None = None, reading: Reading | None = None, ba
         return _told(Folder(path, partial(_format_in_folder, name=name), name, reading, bad).blocks(), reading)
     if (found := FORMATS[name] if name else _format_of(path)) is None:
         raise WaferlabError(f"{path} is of no known format; say which it has: format=…. There are: {_all()}")
+    reading.note_if_idle([found])
     return _told(found.read(path, reading), reading)
 
 

@@ -1,5 +1,6 @@
 """Bins, numbers, names and places of dies, as the formats of wafer mappers and testers have them."""
 
+import re
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ RIGHT_DOWN: Final = Axes()
 
 def plain(code: str) -> str:
     """A bin as bins compare: ``1``, ``01`` and ``1.0`` are one, ``0a`` and ``A`` too; a single character is itself."""
-    return code if len(code) < 2 else code.removesuffix(".0").lstrip("0").upper() or "0"
+    return code if len(code) < 2 else re.sub(r"\.0*$", "", code).lstrip("0").upper() or "0"
 
 
 def whole(text: str, where: str) -> int:

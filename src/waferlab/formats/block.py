@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from waferlab.data.ragged import RaggedMaps
 from waferlab.errors import WaferlabError
 from waferlab.formats.remarks import Remarks
+from waferlab.progress import note
 from waferlab.wafer import FAIL
 
 #: Wafers that are read together: enough to be fast, few enough to be held.
@@ -113,6 +114,11 @@ class Reading:
     pass_bins: frozenset[str] | None = None
     remarks: Remarks = field(default_factory=Remarks, compare=False)
 
+    def note_if_idle(self, formats: Iterable["Format"]) -> None:
+        """Say so if bins are named of which none of the formats to be read has any."""
+        if self.pass_bins is not None and not any(each.has_bins for each in formats):
+            note("pass_bins has no effect: these files say themselves which dies pass")
+
 
 @dataclass(frozen=True)
 class Format:
@@ -125,6 +131,7 @@ class Format:
         read: blocks of a file's wafers, in order, without holding the whole file where the format allows that. Raises a
             `waferlab.errors.WaferlabError` that names the file, the place in it and the fault.
         write: blocks to a file of this format.
+        has_bins: whether dies have bins, of which it can be asked which pass; otherwise they pass or fail.
     """
 
     name: str
@@ -132,3 +139,4 @@ class Format:
     recognises: Callable[[bytes], bool]
     read: Callable[[Path, Reading], Iterator[Block]]
     write: Callable[[Iterable[Block], Path], None]
+    has_bins: bool = True

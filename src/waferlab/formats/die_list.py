@@ -33,7 +33,7 @@ _FARTHEST: Final = 1 << 31  # coordinate of a die, either way
 
 
 def read(path: Path, told: Reading) -> Iterator[Block]:
-    """Maps of a table, CSV with commas or Parquet, that lists every die.
+    """Maps of a table, CSV or Parquet, that lists every die.
 
     The columns are found by their names: ``lot``, ``wafer``, ``x``, ``y`` and ``bin``, or what else they are usually
     called (``lot_id``, ``die_x``, ``hard_bin``, …). Coordinates are any whole numbers; a map reaches from the smallest
@@ -114,7 +114,7 @@ def _coordinate(text: str) -> int:
 
 
 def _state(passing: set[str], text: str) -> int:
-    if not (label := text.strip().removesuffix(".0")):
+    if not (label := text.strip()):
         raise ValueError("a bin")
     return PASS if plain(label) in passing else FAIL
 
@@ -130,8 +130,9 @@ def _dies(name: str, states: NDArray[np.uint8], path: Path) -> dict[str, list[An
 
 
 def _recognises(head: bytes) -> bool:
-    line = head.decode("utf-8-sig", "replace").partition("\n")[0]
-    return head.startswith(tables.PARQUET) or all(_found(line.replace('"', "").split(",")).values())
+    line = head.decode(tables.encoding_of(head), "replace").partition("\n")[0].replace('"', "")
+    is_csv = any(all(_found(line.split(each)).values()) for each in tables.SEPARATORS)
+    return head.startswith(tables.PARQUET) or is_csv
 
 
 def _found(header: Sequence[str]) -> dict[str, list[int]]:

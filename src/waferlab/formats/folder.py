@@ -5,16 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from waferlab.data.npz import reading as faults
-from waferlab.errors import WaferlabError
+from waferlab.errors import Bad, WaferlabError
 from waferlab.formats import store
 from waferlab.formats.block import Block, Format, Reading, Wafer, in_blocks
 from waferlab.progress import note
 
-#: What becomes of files that can't be read.
-Bad = Literal["refuse", "skip"]
 _NAMED: Final = 5  # files of a kind, at most
 _OF_SYSTEMS: Final = ("thumbs.db", "desktop.ini", "__macosx", "$recycle.bin")  # lower case; those of others have a dot
 
@@ -53,6 +51,7 @@ class Folder:
         files = [(path, found) for path in self._paths(self.path) if (found := self._sort(path))]
         if self._broken and self.bad == "refuse":
             raise self._refused()
+        self.reading.note_if_idle(form for _, form in files)
         whose = list[str]()
         for block in in_blocks(self._wafers(files, whose), self.path):
             yield replace(block, files=whose[: len(block)])

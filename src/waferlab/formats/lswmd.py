@@ -97,4 +97,5 @@ FORMAT: Final = Format(
     recognises=lambda head: head.startswith(b"\x80") and b"pandas" in head,
     read=read,
     write=write,
+    has_bins=False,
 )

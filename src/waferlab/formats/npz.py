@@ -123,4 +123,5 @@ FORMAT: Final = Format(
     recognises=lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04")),
     read=read,
     write=write,
+    has_bins=False,
 )

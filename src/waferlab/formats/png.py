@@ -104,4 +104,5 @@ FORMAT: Final = Format(
     recognises=lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
     read=read,
     write=write,
+    has_bins=False,
 )

@@ -122,4 +122,4 @@ def _mapped(path: Path) -> NDArray[Any]:
         return np.asarray(np.load(path, mmap_mode="r"))
 
 
-FORMAT: Final = Format(name="store", suffixes=(), recognises=lambda _: False, read=read, write=write)
+FORMAT: Final = Format(name="store", suffixes=(), recognises=lambda _: False, read=read, write=write, has_bins=False)

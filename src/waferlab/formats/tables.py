@@ -1,7 +1,9 @@
 """Tables whose rows are many and come some at a time, in CSV or Parquet."""
 
 import csv
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from io import StringIO
@@ -17,6 +19,8 @@ from waferlab.whole_file import whole_file
 _ROWS: Final = 1 << 10  # that come together: their texts fit into a processor's cache
 _LONGEST: Final = 1 << 16  # characters of a line; of one that goes on, the parts have too few values
 _GROUP: Final = 1 << 20  # rows that Parquet keeps together
+#: Between values of CSV, of which the first counts by which a header has all columns.
+SEPARATORS: Final = (",", ";", "\t")
 #: First bytes of a file in Parquet.
 PARQUET: Final = b"PAR1"
 
@@ -31,12 +35,18 @@ Choose = Callable[[Sequence[str]], Sequence[int]]
 def rows(path: Path, choose: Choose) -> Iterator[Rows]:
     """Rows of a table, some at a time.
 
-    CSV has commas, and lines are numbered from 1, the header's; Parquet is known by its first bytes.
+    CSV has one of the `SEPARATORS`, and lines are numbered from 1, the header's; it is in UTF-8, or in UTF-16 with its
+    mark. Parquet is known by its first bytes.
 
     Raises:
         WaferlabError: the file is damaged, or needs pyarrow, which isn't installed; or what `choose` raises.
     """
     return (_of_parquet if is_parquet(path) else _of_csv)(path, choose)
+
+
+def encoding_of(head: bytes) -> str:
+    """Of the text of a file that begins with these bytes: UTF-16, where its mark stands first, else UTF-8."""
+    return "utf-16" if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def is_parquet(path: Path) -> bool:
@@ -58,10 +68,14 @@ def write(tables: Iterable[Columns], path: Path) -> None:
 
 
 def _of_csv(path: Path, choose: Choose) -> Iterator[Rows]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(iter(partial(file.readline, _LONGEST), ""), strict=True, skipinitialspace=True)
+    with path.open("rb") as raw:
+        encoding = encoding_of(raw.read(2))
+    with path.open(encoding=encoding, newline="") as file:
+        texts = iter(partial(file.readline, _LONGEST), "")
         try:
-            header = next(lines, [])
+            first = next(texts, "")
+            lines = _reader(chain([first], texts), _separator(first, choose))
+            header: list[str] = next(lines, [])
             picked = [itemgetter(place) for place in choose(header)]
             done = lines.line_num
             while some := list(islice(lines, _ROWS)):
@@ -77,6 +91,35 @@ def _of_csv(path: Path, choose: Choose) -> Iterator[Rows]:
                     yield (numbers, *(list(map(each, some)) for each in picked))
         except csv.Error as error:
             raise WaferlabError(f"{path}, line {lines.line_num:,} is no CSV: {error}") from error
+        except UnicodeDecodeError as error:
+            raise WaferlabError(_undecodable(path, encoding)) from error
+
+
+def _separator(line: str, choose: Choose) -> str:
+    """What stands between the names of a header."""
+    for separator in SEPARATORS:
+        with suppress(WaferlabError, csv.Error):
+            choose(next(_reader([line], separator), []))
+            return separator
+    return SEPARATORS[0]
+
+
+def _reader(lines: Iterable[str], separator: str) -> Any:
+    return csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=separator != "\t")
+
+
+def _undecodable(path: Path, encoding: str) -> str:
+    """What is to be said of a file with bytes that aren't text in this encoding."""
+    if encoding == "utf-16":
+        return f"{path} begins as text in UTF-16, and goes on as none; save it in UTF-8"
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                shown = line[max(0, error.start - 20) : error.start + 20].decode("ascii", "replace").strip()
+                return f"{path}, line {number:,} is no text in UTF-8, at the � of {shown!r}; save the file in UTF-8"
+    return f"{path} is no text in UTF-8; save it so"
 
 
 def _without_blanks(
