@@ -137,7 +137,7 @@ class TestFolders:
         assert "lots/b.npy is damaged" in capsys.readouterr().err
         assert not Path("found.csv").exists()
         assert main(["predict", "model=m.onnx", "input=lots", "output=found.csv", "bad=skip"]) == 0
-        assert "skipped, as they can't be read: 1 files (b.npy)" in capsys.readouterr().err
+        assert "skipped, as they can't be read: 1 file (b.npy)" in capsys.readouterr().err
         assert len(table("found.csv")) == 2
 
 

@@ -78,6 +78,12 @@ class TestOneFile:
         with pytest.raises(WaferlabError, match=r"x\.csv doesn't exist; say where"):
             read(tmp_path / "x.csv")
 
+    @pytest.mark.parametrize("form", [None, "npz"])
+    def test_one_that_is_empty_is_refused(self, form: str | None, tmp_path: Path) -> None:
+        (tmp_path / "x.npy").touch()
+        with pytest.raises(WaferlabError, match=r"x\.npy is empty"):
+            read(tmp_path / "x.npy", form)
+
     @pytest.mark.parametrize("form", [None, "dies"])
     def test_what_would_never_end_is_refused(self, form: str | None, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "x.csv")

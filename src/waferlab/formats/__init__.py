@@ -11,7 +11,7 @@ from typing import Final
 from waferlab.data.npz import reading as faults
 from waferlab.errors import Bad, WaferlabError
 from waferlab.formats import die_list, e142, g85, lswmd, npz, png, sinf, stdf, store
-from waferlab.formats.block import Block, Format, Reading
+from waferlab.formats.block import Block, Format, Reading, check_size
 from waferlab.formats.folder import Folder
 from waferlab.progress import note
 
@@ -53,6 +53,7 @@ def read(path: Path, name: str | None = None, reading: Reading | None = None, ba
         raise WaferlabError(f"{path} {fault}; say where the wafer maps are")
     if path.is_dir() and not store.is_store(path):
         return _told(Folder(path, partial(_format_in_folder, name=name), name, reading, bad).blocks(), reading)
+    check_size(path)
     if (found := FORMATS[name] if name else _format_of(path)) is None:
         raise WaferlabError(f"{path} is of no known format; say which it has: format=…. There are: {_all()}")
     reading.note_if_idle([found])

@@ -75,6 +75,12 @@ def in_blocks(wafers: Iterable[Wafer], path: Path) -> Iterator[Block]:
         raise WaferlabError(f"{path} holds no wafer")
 
 
+def check_size(path: Path) -> None:
+    """Refuse a file without content."""
+    if not path.stat().st_size and path.is_file():
+        raise WaferlabError(f"{path} is empty")
+
+
 def check_grid(height: int, width: int, where: str) -> None:
     """Refuse a grid that no wafer has, before there is memory for it; `where` names the file and the place in it."""
     if min(height, width) < 1 or max(height, width) > LONGEST_SIDE or height * width > MOST_PLACES:

@@ -10,7 +10,7 @@ from typing import Final
 from waferlab.data.npz import reading as faults
 from waferlab.errors import Bad, WaferlabError
 from waferlab.formats import store
-from waferlab.formats.block import Block, Format, Reading, Wafer, in_blocks
+from waferlab.formats.block import Block, Format, Reading, Wafer, check_size, in_blocks
 from waferlab.progress import note
 
 _NAMED: Final = 5  # files of a kind, at most
@@ -73,8 +73,7 @@ class Folder:
     def _sort(self, path: Path) -> Format | None:
         """The format that a file is to be read by, or its place among those that aren't."""
         with self._bad_is_kept(path):
-            if path.stat().st_size == 0 and path.is_file():
-                raise WaferlabError(f"{path} is empty")
+            check_size(path)
             if found := self.format_of(path):
                 return found
             self._left_out.append(path)
@@ -117,7 +116,8 @@ class Folder:
         return WaferlabError(f"these can't be read; mend them, or leave them out by bad=skip: {self._said()}")
 
     def _said(self) -> str:
-        return f"{len(self._broken):,} files ({self._some(self._broken)}). Of the first: {self._fault}"
+        files = f"{len(self._broken):,} file{'s' * (len(self._broken) > 1)}"
+        return f"{files} ({self._some(self._broken)}). Of the first: {self._fault}"
 
     def _some(self, paths: list[Path]) -> str:
         names = (path.relative_to(self.path).as_posix() for path in paths[:_NAMED])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 from defusedxml import DefusedXmlException
@@ -55,6 +55,8 @@ def elements(path: Path) -> Iterator[tuple[str, str, Element]]:
                     raise WaferlabError(f"{path} has {len(within)} elements within each other; it is no wafer map")
         except DefusedXmlException as error:
             raise WaferlabError(f"{path} declares a document type, which is not safe to read; remove it") from error
+        except ParseError as error:
+            raise WaferlabError(f"{path} is cut short, or no XML: {error}") from error
         except LookupError as error:
             raise WaferlabError(f"{path} can't be read: {error}; save it in UTF-8") from error
 
