@@ -120,3 +120,15 @@ def test_a_reader_that_has_seen_enough_is_no_fault(asked: list[str]) -> None:
         assert job.stderr is not None
         job.stdout.close()
         assert job.stderr.read() == b""
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_refusals_are_broken_between_words_on_a_terminal_and_stay_whole_in_a_log(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    assert main(["predict", "model=zoo/mixed", f"input={'lots/' * 20}"]) == 1
+    said = capsys.readouterr().err
+    assert "doesn't exist; say where the wafer maps are" in " ".join(said.split())
+    assert (len(said.splitlines()) > 1) == is_terminal
