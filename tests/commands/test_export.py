@@ -9,6 +9,7 @@ import pytest
 
 import waferlab
 from waferlab.cli import main
+from waferlab.commands import export
 from waferlab.config import TrackingConfig
 from waferlab.data.simulator import load
 from waferlab.deploy import check
@@ -67,7 +68,7 @@ class TestExport:
         self, trained: str, here: Path, store: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["export", f"run={trained}", "output=mine.onnx"]) == 0
-        title, heads, original, made, wrote, _, following = capsys.readouterr().out.splitlines()
+        title, heads, original, made, *_turned, wrote, _, following = capsys.readouterr().out.splitlines()
         assert title.startswith("validation part, ")
         assert heads.split() == ["exact", "match", "agree", "differs", "bytes", "maps/s", "ms/map"]
         assert original.split()[0] == "model"
@@ -76,6 +77,17 @@ class TestExport:
         assert made.split()[4] == f"{Path('mine.onnx').stat().st_size:,}"
         assert wrote == "wrote mine.onnx"
         assert following == "next     waferlab predict model=mine.onnx input=… output=…"
+
+    @pytest.mark.parametrize(("share", "is_known"), [(100.0, True), (-2.0, False)])
+    def test_says_whether_the_file_knows_wafers_that_lie_differently(
+        self, share: float, is_known: bool, trained: str, here: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr(export, "right_if_turned", lambda *_: {"exact match": share})
+        assert main(["export", f"run={trained}"]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"turned wafers: exact match {share:.2f}" in said
+        assert ("trainer.augment=true" in said) != is_known
 
     @pytest.mark.parametrize("kind", ["onnx-int8", "onnx-int8-weights"])
     def test_to_int8_says_whether_it_is_faster(

@@ -25,10 +25,12 @@ def found(source: Source, test: Wafers) -> dict[str, float]:
 
 def test_patterns_are_judged_by_all_bits_of_a_map(patterns: Source, test_part: Wafers) -> None:
     values = found(patterns, test_part)
-    assert values.keys() == {"exact_match", "macro_f1", *COSTS}
+    assert values.keys() == {"exact_match", "macro_f1", "turned", *COSTS}
     assert isinstance(patterns.model, Classifier)
     right = (patterns.model.predict(test_part.maps) == test_part.labels).all(1).mean()
     assert values["exact_match"] == pytest.approx(right)
+    turned = (patterns.model.predict(np.rot90(test_part.maps, axes=(1, 2)).copy()) == test_part.labels).all(1).mean()
+    assert values["turned"] == pytest.approx(turned)
     assert values["parameters"] == patterns.model.parameters_count
 
 
@@ -38,13 +40,13 @@ def test_one_class_by_its_own_decision(inspector: Source, test_part: Wafers) -> 
     labels = answers.copy()
     labels[0] = np.roll(labels[0], 1)
     values = found(inspector, replace(test_part, labels=labels))
-    assert values.keys() == {"accuracy", "macro_f1", *COSTS}
+    assert values.keys() == {"accuracy", "macro_f1", "turned", *COSTS}
     assert values["accuracy"] == pytest.approx(1 - 1 / len(answers))
 
 
 def test_scores_by_their_ranking(detector: Source, test_part: Wafers) -> None:
     values = found(detector, test_part)
-    assert values.keys() == {"image/auroc", *COSTS}
+    assert values.keys() == {"image/auroc", "turned", *COSTS}
     assert isinstance(detector.model, AnomalyModel)
     scores = detector.model.predict(test_part.maps)[1]
     bad, good = scores[test_part.is_abnormal], scores[~test_part.is_abnormal]

@@ -47,6 +47,22 @@ class TestAgainstScikitLearn:
         assert ranked(scores, truth).f1_at(threshold) == pytest.approx(best)
 
 
+class TestTheThreshold:
+    """Of the highest F1: apart from every score, so that a score that is computed elsewhere falls on the same side."""
+
+    def test_lies_midway_to_the_next_lower_score(self) -> None:
+        assert Ranked.of(np.array([3.0, 5.0]), np.array([1.0, 2.0])).best_f1() == (1.0, 2.5)
+        assert Ranked.of(np.array([1.0, 5.0]), np.array([0.0, 2.0, 2.5, 3.0])).best_f1()[1] == 4.0
+
+    def test_is_the_score_where_none_is_lower(self) -> None:
+        assert Ranked.of(np.array([1.0, 2.0]), np.array([3.0])).best_f1()[1] == 1.0
+
+    def test_is_the_score_where_no_number_lies_between(self) -> None:
+        low = np.float32(1)
+        high = np.nextafter(low, np.float32(2))
+        assert Ranked.of(np.array([high]), np.array([low])).best_f1() == (1.0, high)
+
+
 @given(scored(), st.floats(0.05, 1))
 def test_the_area_up_to_a_rate_is_that_of_the_weighted_curve_drawn_point_by_point(case: Scored, limit: float) -> None:
     scores, truth, weights = case

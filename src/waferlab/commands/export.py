@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +15,7 @@ from rich.table import Table
 from waferlab.config import TrackingConfig
 from waferlab.data.dataset import TAUGHT, Dataset
 from waferlab.data.ragged import Resize
-from waferlab.deploy.check import Measured, Tolerance, exported
+from waferlab.deploy.check import Measured, Tolerance, exported, right_if_turned
 from waferlab.deploy.formats import FORMATS, Name, Source
 from waferlab.deploy.judge import SHARES, judged
 from waferlab.errors import ConfigError
@@ -32,6 +32,9 @@ from waferlab.schema import Component, Schema
 from waferlab.tracking.run import EVALUATION, STUDY
 from waferlab.tracking.tracker import Tracker
 from waferlab.whole_file import write_whole
+
+#: Points by which a model that knows every orientation may do worse on turned wafers.
+_SAME_IF_TURNED: Final = 1.0
 
 
 class ExportConfig(Schema):
@@ -99,7 +102,7 @@ def run(composed: DictConfig) -> None:
     tolerance = Tolerance(config.most_difference, config.most_loss)
     content, rows = exported(source, config.format, file.stat().st_size, val, tolerance)
     write_whole(output, content)
-    _print(rows, len(val), output)
+    _print(rows, len(val), output, right_if_turned(content, config.format, source, val))
     if config.test:
         _log(config, judged(content, config.format, source, dataset.part("test")), dataset, run_id, tracker)
 
@@ -158,8 +161,12 @@ def _usual_output(config: ExportConfig, stem: str) -> Path:
     return Path("exported") / f"{stem}{dash}{kind}{FORMATS[config.format].suffix}"
 
 
-def _print(rows: list[Measured], wafers: int, output: Path) -> None:
-    """What the original and the file came to, where the file is, and what to do with it."""
+def _print(rows: list[Measured], wafers: int, output: Path, turned: Mapping[str, float]) -> None:
+    """What the original and the file came to, where the file is, and what to do with it.
+
+    Args:
+        turned: what is right of wafers that lie differently.
+    """
     console = Console()
     title = f"validation part, {wafers:,} wafers; percent; one thread"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -174,10 +181,20 @@ def _print(rows: list[Measured], wafers: int, output: Path) -> None:
     console.print(table)
     if len(rows) > 2:
         console.print(_of_speed(rows[-1], rows[-2]), highlight=False)
+    for name, share in turned.items():
+        console.print(_of_orientation(name, rows[-1].right[name], share), highlight=False)
     console.print(f"wrote {output}\n", highlight=False, soft_wrap=True)
     if output.suffix == FORMATS["onnx"].suffix:
         command = shlex.join(["waferlab", "predict", f"model={output}"])
         console.print(f"{'next':<8} {command} input=… output=…", highlight=False, soft_wrap=True, markup=False)
+
+
+def _of_orientation(name: str, right: float, turned: float) -> str:
+    """Whether the file needs wafers that lie as those that it has learnt from."""
+    said = f"turned wafers: {name} {turned:.2f}"
+    if right - turned <= _SAME_IF_TURNED:
+        return said
+    return f"{said}; it knows wafers as they lay in training (trainer.augment=true teaches every orientation)"
 
 
 def _of_speed(int8: Measured, plain: Measured) -> str:

@@ -32,6 +32,15 @@ def own_answer(model: Classifier | AnomalyModel) -> Answer:
     return answer
 
 
+def if_turned(answer: Answer) -> Answer:
+    """What is answered of the same maps turned by a quarter, or by half where they are no squares."""
+
+    def turned(maps: NDArray[np.uint8]) -> Outputs:
+        return answer(np.rot90(maps, 1 if maps.shape[1] == maps.shape[2] else 2, (1, 2)).copy())
+
+    return turned
+
+
 def in_batches(answer: Answer, maps: NDArray[np.uint8]) -> Outputs:
     """The outputs for any number of maps (N, H, W) uint8, or images, but none."""
     step = at_most(AT_ONCE, (maps.shape[1], maps.shape[2]))

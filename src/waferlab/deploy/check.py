@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from waferlab.data.batches import at_most
 from waferlab.data.dataset import Wafers
-from waferlab.deploy.answers import AT_ONCE, Answer, Outputs, in_batches, own_answer
+from waferlab.deploy.answers import AT_ONCE, Answer, Outputs, if_turned, in_batches, own_answer
 from waferlab.deploy.formats import FORMATS, Name, Source
 from waferlab.edge.card import Card
 from waferlab.errors import WaferlabError
@@ -124,6 +124,13 @@ def measured(
         name, file_bytes, _right(found, card, wafers), 100 * float(agree.mean()), _difference(found, expected),
         len(batch) / _seconds(lambda: answer(batch)), 1000 * _seconds(lambda: answer(batch[:1])),
     )  # fmt: skip
+
+
+def right_if_turned(content: bytes, name: Name, source: Source, wafers: Wafers) -> dict[str, float]:
+    """How right a file is, as `Measured.right`, of the same wafers lying differently."""
+    with one_thread():
+        found = in_batches(if_turned(FORMATS[name].answers(content, source)), wafers.maps)
+    return _right(found, source.card, wafers)
 
 
 def _decisions(found: Outputs, card: Card) -> NDArray[np.bool_]:

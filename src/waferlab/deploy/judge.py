@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from waferlab.data.dataset import Wafers
-from waferlab.deploy.answers import Outputs, in_batches
+from waferlab.deploy.answers import Outputs, if_turned, in_batches
 from waferlab.deploy.check import measured, one_thread
 from waferlab.deploy.formats import FORMATS, Name, Source
 from waferlab.deploy.peak import PEAK, tells_its_peak
@@ -39,8 +39,9 @@ def judged(content: bytes, name: Name, source: Source, test: Wafers) -> dict[str
 
     Returns:
         ``exact_match`` and ``macro_f1``, or ``accuracy`` and ``macro_f1`` where there is one class, or ``image/auroc``
-        of scores; ``parameters`` of the original, ``bytes`` of the file, ``maps_per_second``, ``milliseconds`` for one
-        map, and of an ONNX file ``megabytes`` (1e6 bytes) that a process takes that only predicts, on Linux.
+        of scores; ``turned``, the first of them of the same wafers turned; ``parameters`` of the original, ``bytes`` of
+        the file, ``maps_per_second``, ``milliseconds`` for one map, and of an ONNX file ``megabytes`` (1e6 bytes) that
+        a process takes that only predicts, on Linux.
 
     Args:
         content: of the file.
@@ -51,6 +52,7 @@ def judged(content: bytes, name: Name, source: Source, test: Wafers) -> dict[str
     answer = FORMATS[name].answers(content, source)
     with one_thread():
         found = in_batches(answer, test.maps)
+        turned = _metrics(in_batches(if_turned(answer), test.maps), source.card, test)
         costs = measured(name, len(content), answer, found, found, source.card, test)
     values = _metrics(found, source.card, test) | {
         "parameters": sum(each.numel() for each in source.model.parameters()),
@@ -58,6 +60,7 @@ def judged(content: bytes, name: Name, source: Source, test: Wafers) -> dict[str
         "maps_per_second": costs.maps_per_second,
         "milliseconds": costs.milliseconds,
     }
+    values |= {"turned": next(turned[share] for share in SHARES if share in turned)} if turned else {}
     if FORMATS[name].suffix == FORMATS["onnx"].suffix and tells_its_peak():
         values["megabytes"] = _memory(content)
     return values

@@ -70,11 +70,20 @@ class Ranked:
         return float(np.mean(found / (found + alarms)))
 
     def best_f1(self) -> tuple[float, float]:
-        """Highest F1 over all thresholds, and the highest threshold that reaches it: positive is score >= threshold."""
+        """Highest F1 over all thresholds, and the highest threshold that reaches it: positive is score >= threshold.
+
+        It lies midway to the next lower score, as the last digits of a score vary.
+        """
         found, alarms = self._found
         f1 = 2 * found / (len(self.positives) + found + alarms)
         best = len(f1) - 1 - int(f1[::-1].argmax())
-        return float(f1[best]), float(self.positives[best])
+        return float(f1[best]), self._midway(self.positives[best])
+
+    def _midway(self, score: np.floating) -> float:
+        """Between a score and the next lower one; the score where nothing lies between, or nothing is lower."""
+        lower = [scores[scores < score].max(initial=-np.inf) for scores in (self.positives, self.negatives)]
+        middle = (score + max(lower)) / 2
+        return float(middle if np.isfinite(middle) and middle > max(lower) else score)
 
     def f1_at(self, threshold: float) -> float:
         """F1 of the decision score >= threshold."""

@@ -4,17 +4,22 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Final
 
 from matplotlib.figure import Figure
 
 from waferlab.tracking.figures import BLUE, SERIES, VERMILION
 from waferlab.tracking.study import Row, Spread, StudyRun
 
+#: Networks that there is room to name.
+_NAMED: Final = 8
+
 
 def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
     """Wrong maps against bytes, both on logarithmic scales, and a line through those that no smaller one beats.
 
-    Measured with its spread, published as a cross at the size of our reading of it.
+    Measured with its spread, named where the line runs or there is room for all; published as a cross at the size of
+    the smallest of our readings of it.
     """
     figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.add_subplot()
@@ -27,13 +32,14 @@ def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
         axes.errorbar(sizes, wrong, spread, fmt="o", capsize=3, color=colour, label=f"measured on {data}")
         front = [place for place in range(len(wrong)) if wrong[place] < min(wrong[:place], default=math.inf)]
         axes.step([sizes[i] for i in front], [wrong[i] for i in front], where="post", color=colour, alpha=0.4)
-        for size, share, row in networks:
+        for place in front if len(networks) > _NAMED else range(len(networks)):
             axes.annotate(
-                row.name.replace("_", " "), (size, share), (3, 5), textcoords="offset points", rotation=35, fontsize=7
-            )
-            if row.claim is not None:
-                axes.plot(size, 100 - row.claim, "x", color=VERMILION, label=published)
-                published = "_"  # one entry in the legend
+                of[place].name.replace("_", " "), (sizes[place], wrong[place]), (3, 5), textcoords="offset points",
+                rotation=35, fontsize=7,
+            )  # fmt: skip
+        for claim, size in {row.claim: size for size, _, row in reversed(networks) if row.claim is not None}.items():
+            axes.plot(size, 100 - claim, "x", color=VERMILION, label=published)
+            published = "_"  # one entry in the legend
     axes.set(xlabel="bytes of the model file", ylabel="wrong maps (%)", xscale="log", yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.2, y=0.3)
