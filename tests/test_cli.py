@@ -12,6 +12,7 @@ import pytest
 from waferlab.cli import COMMANDS, main
 
 WAFERLAB = [sys.executable, "-m", "waferlab.cli"]
+OTHER_TEACHER = ("task=anomaly", "dataset.maps=300", "teacher.dataset.size=40", "teacher.dataset.maps=240")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["help"]])
@@ -40,7 +41,7 @@ def test_an_unknown_command_is_refused_with_those_that_exist(capsys: pytest.Capt
         (["distillation.alpah=1"], "Did you mean 'distillation.alpha'?", 2),
         (["studnet=net1"], "Did you mean 'student'?", 2),
         (["task=anomaly", "student=net1"], "student is no part of the configuration", 2),
-        (["task=anomaly", "dataset.maps=300", "teacher.dataset.size=40"], "the teacher reads maps of (40, 40) dies", 1),
+        ([*OTHER_TEACHER, "teacher.trainer.max_epochs=1"], "the teacher reads maps of (40, 40) dies", 1),
         (["distillation.alpha=2"], "alpha=2", 2),
         (["student=net3"], "net3", 2),
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1", 2),

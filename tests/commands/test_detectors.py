@@ -55,7 +55,8 @@ class TestTraining:
 
     def test_is_the_same_for_the_same_seed_and_another_for_another(self, trained: tuple[Outcome, Path]) -> None:
         made, store = trained
-        again, other = (waferlab.train(*SMALL, *DATA, f"store={store}", f"seed={seed}") for seed in (0, 1))
+        given = (*SMALL, *DATA, "test=false", f"store={store}")
+        again, other = (waferlab.train(*given, f"seed={seed}") for seed in (0, 1))
         assert again.model_file.read_bytes() == made.model_file.read_bytes()
         assert other.model_file.read_bytes() != made.model_file.read_bytes()
 
@@ -81,11 +82,11 @@ class TestTraining:
         assert "test/detector/image/auroc/Scratch" in run.data.metrics
 
     def test_learns_from_a_finished_teacher_of_another_shape_and_encoding(self, tmp_path: Path) -> None:
-        small = ("dataset.maps=240", "student=compact", "student.width=6", "student.depths=[1,1,1]")
+        small = ("dataset.maps=240", "student=compact", "student.width=6", "student.depths=[1,1,1]", "test=false")
         how = ("student.encoding=signed", "distillation=supervised", "trainer.max_epochs=1", f"store={tmp_path}")
         taught = waferlab.train(*small, *how)  # its batch norms are folded away
         anomaly = ("task=anomaly", f"teacher.model={taught.run_id}", "trainer.max_epochs=1", f"store={tmp_path}")
-        made = waferlab.train(*anomaly, *DATA)
+        made = waferlab.train(*anomaly, *DATA, "test=false")
         maps = load(maps=60).wafers.maps
         again = waferlab.load(made.run_id, f"store={tmp_path}")
         assert again.teacher.pyramid.classifier.config.encoding == "signed"
@@ -103,7 +104,7 @@ class TestTraining:
         with monkeypatch.context() as patched:
             patched.setattr(Anomaly, "on_validation_epoch_end", stops)
             with pytest.raises(KeyboardInterrupt):
-                waferlab.train(*SMALL, *DATA, f"store={tmp_path}")
+                waferlab.train(*SMALL, *DATA, "test=false", f"store={tmp_path}")
         (run,) = (tmp_path / "runs").glob("*/")
         resumed = waferlab.train(f"resume={run.name}", f"store={tmp_path}")
         assert resumed.model_file.read_bytes() == trained[0].model_file.read_bytes()

@@ -52,7 +52,7 @@ class TestFinishedRun:
         self, outcome: tuple[Outcome, Path]
     ) -> None:
         made, store = outcome
-        again = waferlab.train(*TINY, f"store={store}", "seed=1")
+        again = waferlab.train(*TINY, f"store={store}", "seed=1", "test=false")
         client = MlflowClient(default_uri(store))
         first, second = (client.get_run(run_id).data.tags["teacher.run_id"] for run_id in (made.run_id, again.run_id))
         assert first == second
@@ -60,7 +60,7 @@ class TestFinishedRun:
 
     def test_the_same_seed_gives_the_same_bytes(self, outcome: tuple[Outcome, Path]) -> None:
         made, store = outcome
-        again = waferlab.train(*TINY, f"store={store}")
+        again = waferlab.train(*TINY, f"store={store}", "test=false")
         assert again.model_file.read_bytes() == made.model_file.read_bytes()
 
     def test_evaluate_finds_the_same_metrics(
@@ -93,7 +93,7 @@ class TestFinishedRun:
         made, store = outcome
         client = MlflowClient(default_uri(store))
         teacher = client.get_run(made.run_id).data.tags["teacher.run_id"]
-        again = waferlab.train(*TINY, f"store={store}", f"teacher.model={teacher}", "trainer.max_epochs=1")
+        again = waferlab.train(*TINY, f"store={store}", f"teacher.model={teacher}", "test=false")
         assert client.get_run(again.run_id).data.tags["teacher.run_id"] == teacher
         assert waferlab.load(teacher, f"store={store}").size == (52, 52)
 
@@ -163,7 +163,7 @@ class TestFaults:
 
 def test_the_runs_of_a_sweep_share_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny = [override for override in TINY if not override.startswith("student=")]
+    tiny = [*(override for override in TINY if not override.startswith("student=")), "test=false"]
     assert main(["train", "-m", *tiny, "student=net1,net2", "seed=0,1", f"store={tmp_path / 'store'}"]) == 0
     client = MlflowClient(default_uri(tmp_path / "store"))
     runs = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])

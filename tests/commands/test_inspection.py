@@ -143,7 +143,7 @@ class TestImages:
                 raise Interrupted(signal.SIGINT)
             begin(task)
 
-        given = (*from_photos(photos), "trainer.max_epochs=3", "mix=cutmix", "finetuning.head_epochs=1")
+        given = (*from_photos(photos), "trainer.max_epochs=3", "mix=cutmix", "finetuning.head_epochs=1", "test=false")
         with monkeypatch.context() as patched:
             patched.setattr(Transfer, "on_train_epoch_start", ends_in_the_last_epoch)
             with pytest.raises(Interrupted):
@@ -242,18 +242,18 @@ class TestMaps:
         with monkeypatch.context() as patched:
             patched.setattr(Place, "fit", ends_after_the_head)
             with pytest.raises(Interrupted):
-                waferlab.train(*MAPS, f"store={tmp_path}")
+                waferlab.train(*MAPS, "test=false", f"store={tmp_path}")
         client = MlflowClient(default_uri(tmp_path))
         (begun,) = client.search_runs(["1"], f"tags.role = '{EXPERIMENT}'")
         assert begun.info.status == "KILLED"
         resumed = waferlab.train(f"resume={begun.info.run_id}", f"store={tmp_path}")
-        undisturbed = waferlab.train(*MAPS, f"store={tmp_path}")
+        undisturbed = waferlab.train(*MAPS, "test=false", f"store={tmp_path}")
         assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()
         steps = [value.step for value in client.get_metric_history(resumed.run_id, "val/macro_f1")]
         assert steps == [0, 1, 2, 3], "the phases' epochs are numbered one after another"
 
     def test_a_body_comes_from_a_network_of_other_classes(self, tmp_path: Path) -> None:
-        small = ("dataset.maps=300", "trainer.max_epochs=1", f"store={tmp_path}")
+        small = ("dataset.maps=300", "trainer.max_epochs=1", "test=false", f"store={tmp_path}")
         student = ("student=compact", "student.width=8", "student.depths=[1,1,1]")
         source = waferlab.train("distillation=supervised", *student, *small)
         backbone = ("backbone=compact", "backbone.width=8", "backbone.depths=[1,1,1]")

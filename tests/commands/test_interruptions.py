@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import waferlab
+from waferlab.cli import main
 from waferlab.config import ModelConfig
 from waferlab.data.simulator import load
 from waferlab.errors import Interrupted, WaferlabError
@@ -28,7 +29,7 @@ from waferlab.tasks.mixed_type import MixedType
 from waferlab.tracking.tracker import default_uri
 from waferlab.wafer import DEFECTS
 
-TINY = ("dataset.maps=240", "student=net2", "backbone=timm", "backbone.name=test_resnet")
+TINY = ("dataset.maps=240", "student=net2", "backbone=timm", "backbone.name=test_resnet", "test=false")
 LONG_STUDENT = ("teacher.trainer.max_epochs=1", "trainer.max_epochs=40", "trainer.ema_decay=0.9")
 LONG_TEACHER = ("teacher.trainer.max_epochs=40", "trainer.max_epochs=1")
 
@@ -36,12 +37,12 @@ LONG_TEACHER = ("teacher.trainer.max_epochs=40", "trainer.max_epochs=1")
 class Started:
     """``waferlab train`` in a process of its own."""
 
-    def __init__(self, store: Path, *overrides: str, **options: Any) -> None:
+    def __init__(self, store: Path, *overrides: str) -> None:
         command = [sys.executable, "-m", "waferlab.cli", "train", *overrides, f"store={store}"]
         self.store = store
         self.process = subprocess.Popen(
             [*command, f"hydra.run.dir={store}"],
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True, **options,
+            env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def until(self, pattern: str) -> "Started":
@@ -67,6 +68,21 @@ def the_run(store: Path, role: str) -> Run:
     runs = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])
     (found,) = [run for run in runs if run.data.tags.get("role") == role]
     return found
+
+
+def interrupted_after_an_epoch(store: Path) -> str:
+    """A run of three epochs that ended when the first one had just been saved."""
+    save = Epochs.on_train_epoch_end
+
+    def saves_and_ends(*of: Any) -> None:
+        save(*of)
+        raise Interrupted(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Epochs, "on_train_epoch_end", saves_and_ends)
+        with pytest.raises(Interrupted):
+            waferlab.train(*TINY, "distillation=supervised", "trainer.max_epochs=3", f"store={store}")
+    return str(the_run(store, "experiment").info.run_id)
 
 
 def teacher_file(file: Path, seed: int) -> Path:
@@ -123,20 +139,8 @@ class TestStudent:
         assert metrics["best_validation"] >= metrics["val/teacher_agreement"]
         assert metrics["epochs"] == 2
 
-    def test_interrupted_when_an_epoch_is_just_saved_has_that_epochs_values(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        save = Epochs.on_train_epoch_end
-
-        def saves_and_ends(*of: Any) -> None:
-            save(*of)
-            raise Interrupted(signal.SIGINT)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Epochs, "on_train_epoch_end", saves_and_ends)
-            with pytest.raises(Interrupted):
-                waferlab.train(*TINY, "distillation=supervised", "trainer.max_epochs=3", f"store={tmp_path}")
-        run = the_run(tmp_path, "experiment").info.run_id
+    def test_interrupted_when_an_epoch_is_just_saved_has_that_epochs_values(self, tmp_path: Path) -> None:
+        run = interrupted_after_an_epoch(tmp_path)
         waferlab.train(f"resume={run}", f"store={tmp_path}")
         for metric in ("train/loss", "train/learning_rate", "val/exact_match"):
             history = MlflowClient(default_uri(tmp_path)).get_metric_history(run, metric)
@@ -157,7 +161,7 @@ class TestStudent:
         validated, extra = MixedType.on_validation_epoch_end, tmp_path / "extra.npz"
         files = [teacher_file(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1)]
         given = (f"teacher.model=[{','.join(map(str, files))}]", "dataset@extra=arrays", f"extra.path={extra}")
-        mine = ("dataset.maps=240", "student=net2", *given, "trainer.max_epochs=2", f"store={tmp_path}")
+        mine = ("dataset.maps=240", "student=net2", "test=false", *given, "trainer.max_epochs=2", f"store={tmp_path}")
         writes(1)
         with monkeypatch.context() as patched:
             patched.setattr(MixedType, "on_validation_epoch_end", stops)
@@ -173,13 +177,11 @@ class TestStudent:
         assert resumed.model_file.read_bytes() == undisturbed.model_file.read_bytes()
 
     def test_a_checkpoint_that_would_run_code_is_refused(self, tmp_path: Path) -> None:
-        code, _ = Started(tmp_path, *TINY, *LONG_STUDENT).until("runs/*/training/last.ckpt").end(signal.SIGINT)
-        assert code == 128 + signal.SIGINT
+        run = interrupted_after_an_epoch(tmp_path)
         (checkpoint,) = tmp_path.glob("runs/*/training/last.ckpt")
         checkpoint.write_bytes(pickle.dumps(Planted(tmp_path / "ran")))
-        run = the_run(tmp_path, "experiment")
         with pytest.raises(WaferlabError, match="can't be read or is damaged; delete it"):
-            waferlab.train(f"resume={run.info.run_id}", f"store={tmp_path}")
+            waferlab.train(f"resume={run}", f"store={tmp_path}")
         assert not (tmp_path / "ran").exists()
 
 
@@ -204,10 +206,10 @@ class TestTeacher:
         with pytest.raises(WaferlabError, match="a teacher goes on when an experiment that wants it is run again"):
             waferlab.train(f"resume={begun.info.run_id}", f"store={tmp_path}")
 
-        code, error = Started(tmp_path, *overrides).end()
-        assert code == 0, error
-        assert "teacher: 1/40" not in error, "what was trained before is not trained again"
+        waferlab.train(*overrides, f"store={tmp_path}")
         finished = the_run(tmp_path, "teacher")
+        history = MlflowClient(default_uri(tmp_path)).get_metric_history(finished.info.run_id, "train/loss")
+        assert [value.step for value in history].count(0) == 1, "what was trained before is not trained again"
         assert (finished.info.run_id, finished.info.status) == (begun.info.run_id, "FINISHED")
 
         undisturbed = tmp_path / "undisturbed"
@@ -217,13 +219,17 @@ class TestTeacher:
         assert resumed.read_bytes() == other.read_bytes()
 
 
-def test_a_checkpoint_that_does_not_fit_on_the_disk_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+def test_a_checkpoint_that_does_not_fit_on_the_disk_ends_the_run_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     large = ("distillation=supervised", "student=timm", "student.name=resnet18", "dataset.maps=120")
-
-    def small_files_only() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
-
-    code, error = Started(tmp_path, *large, "trainer.max_epochs=1", preexec_fn=small_files_only).end()
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, most))
+    try:
+        code = main(["train", *large, "trainer.max_epochs=1", f"store={tmp_path}", f"hydra.run.dir={tmp_path}"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+    error = capsys.readouterr().err
     assert code == 1, error
     run = the_run(tmp_path, "experiment")
     folder = tmp_path / "runs" / run.info.run_id / "training"

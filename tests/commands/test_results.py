@@ -18,7 +18,7 @@ ANOMALY = (
     *("backbone=timm", "backbone.name=test_resnet", "pyramid.levels=[0,1]", "teacher.training=none"),
     "trainer.max_epochs=1",
 )
-COMPACT = ("dataset.maps=240", "student=compact", "student.width=8", "student.depths=[1,1,1]", *SMALL)
+COMPACT = ("dataset.maps=240", "student=compact", "student.width=8", "student.depths=[1,1,1]", "test=false", *SMALL)
 
 
 def suggested(said: str) -> list[list[str]]:

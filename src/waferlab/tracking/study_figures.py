@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from waferlab.tracking.figures import BLUE, SERIES, VERMILION
 from waferlab.tracking.study import Row, Spread, StudyRun
 
-#: Networks that there is room to name.
+#: Networks that there is room to name; of more, those so many times as large as the one before.
 _NAMED: Final = 8
+_APART: Final = 1.5
 
 
 def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
@@ -32,7 +33,7 @@ def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
         axes.errorbar(sizes, wrong, spread, fmt="o", capsize=3, color=colour, label=f"measured on {data}")
         front = [place for place in range(len(wrong)) if wrong[place] < min(wrong[:place], default=math.inf)]
         axes.step([sizes[i] for i in front], [wrong[i] for i in front], where="post", color=colour, alpha=0.4)
-        for place in front if len(networks) > _NAMED else range(len(networks)):
+        for place in _apart(front, sizes) if len(networks) > _NAMED else range(len(networks)):
             axes.annotate(
                 of[place].name.replace("_", " "), (sizes[place], wrong[place]), (3, 5), textcoords="offset points",
                 rotation=35, fontsize=7,
@@ -46,6 +47,15 @@ def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower left")
     return figure
+
+
+def _apart(places: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Of these places of ascending sizes, those whose names don't run into each other."""
+    kept = list(places[:1])
+    for place in places[1:]:
+        if sizes[place] > _APART * sizes[kept[-1]]:
+            kept.append(place)
+    return kept
 
 
 def _wrong(row: Row) -> float:
