@@ -20,7 +20,7 @@ def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
     """Wrong maps against bytes, both on logarithmic scales, and a line through those that no smaller one beats.
 
     Measured with its spread, named where the line runs or there is room for all; published as a cross at the size of
-    the smallest of our readings of it.
+    the smallest of our readings of it that have the most seeds.
     """
     figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.add_subplot()
@@ -38,7 +38,10 @@ def accuracy_by_size(tables: Mapping[str, Sequence[Row]]) -> Figure:
                 of[place].name.replace("_", " "), (sizes[place], wrong[place]), (3, 5), textcoords="offset points",
                 rotation=35, fontsize=7,
             )  # fmt: skip
-        for claim, size in {row.claim: size for size, _, row in reversed(networks) if row.claim is not None}.items():
+        claimed = sorted(
+            (row for row in of if row.claim is not None), key=lambda row: (row.seeds or 0, -(row.bytes or 0))
+        )
+        for claim, size in {row.claim: row.bytes for row in claimed}.items():
             axes.plot(size, 100 - claim, "x", color=VERMILION, label=published)
             published = "_"  # one entry in the legend
     axes.set(xlabel="bytes of the model file", ylabel="wrong maps (%)", xscale="log", yscale="log")
