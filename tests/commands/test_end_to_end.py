@@ -163,7 +163,7 @@ class TestFaults:
 
 def test_the_runs_of_a_sweep_share_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny = [*(override for override in TINY if not override.startswith("student=")), "test=false"]
+    tiny = [*(override for override in TINY if not override.startswith("student=")), "test=False"]
     assert main(["train", "-m", *tiny, "student=net1,net2", "seed=0,1", f"store={tmp_path / 'store'}"]) == 0
     client = MlflowClient(default_uri(tmp_path / "store"))
     runs = client.search_runs([client.get_experiment_by_name("waferlab").experiment_id])

@@ -223,7 +223,7 @@ class TestMaps:
         assert found.facts["several_defects"] > 300
         assert [each.name for each in found.evaluations] == ["classifier", "majority", "zone_density"]
         table = tmp_path / "maps.npz"
-        np.savez(table, maps=np.zeros((3, 52, 52), np.uint8))
+        np.savez(table, maps=np.ones((3, 52, 52), np.uint8))
         rows = predicted(found, tmp_path, f"input={table}")
         assert [row["wafer"] for row in rows] == ["0", "1", "2"]
         assert sum(float(rows[0][name]) for name in ("Normal", "Center", "Scratch", "Random")) <= 1
