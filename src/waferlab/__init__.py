@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from waferlab.edge.model import OnnxModel
+    from waferlab.edge.predict import Found
     from waferlab.experiment.outcome import Outcome
     from waferlab.models.anomaly_model import AnomalyModel
     from waferlab.models.classifier import Classifier
@@ -38,6 +39,24 @@ def evaluate(*overrides: str) -> "Outcome":
     from waferlab.commands.evaluate import evaluate_overrides
 
     return evaluate_overrides(overrides)
+
+
+def predict(*overrides: str) -> "Found":
+    """Predict the wafers of a file or folder, as ``waferlab predict OVERRIDES`` does; exported models need no torch.
+
+    Returns:
+        How many wafers have each pattern, and which files were written.
+
+    Raises:
+        waferlab.errors.WaferlabError: what the command line would print.
+    """
+    from waferlab.edge.zoo import needs_little
+
+    if needs_little(overrides):
+        from waferlab.edge.command import predicted
+    else:
+        from waferlab.commands.predict import predicted
+    return predicted(overrides)[0]
 
 
 def ui(*overrides: str) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "register": "a run's model under a name and an alias: model=RUN name=…",
     "sync": "send a server the runs that it didn't take when they were made",
     "data": "what a data set holds: dataset=…",
+    "doubts": "labels that several models contradict: model=[RUN,RUN]",
     "lr": "which learning rate a training bears: task=transfer",
     "bench": "the speed figures this project claims, measured here: suite=…",
     "ui": "the MLflow UI on this project's store",
@@ -96,7 +97,7 @@ def _answer(arguments: list[str]) -> int:
 
 def _run(command: str, arguments: list[str]) -> None:
     try:
-        if command == "predict" and (_is_exported(arguments) or importlib.util.find_spec("hydra") is None):
+        if command == "predict" and importlib.import_module("waferlab.edge.zoo").needs_little(arguments):
             importlib.import_module("waferlab.edge.command").run(arguments)
         else:
             _compose_and_run(command, arguments)
@@ -106,14 +107,6 @@ def _run(command: str, arguments: list[str]) -> None:
         sys.exit(_fail(*fault))
     except Interrupted as stop:
         sys.exit(_fail(str(stop), 128 + stop.signal_number))
-
-
-def _is_exported(arguments: list[str]) -> bool:
-    """Whether the model that a command names needs neither torch nor Hydra."""
-    from waferlab.edge.zoo import exported
-
-    named = [each.removeprefix("model=") for each in arguments if each.startswith("model=")]
-    return bool(named) and exported(named[-1]) is not None
 
 
 def _refused(command: str, overrides: list[str]) -> str:

@@ -209,6 +209,12 @@ class TestPredict:
         rows = table()
         assert [float(row["score"]) for row in rows] == pytest.approx(scores.tolist(), rel=1e-4)
 
+    def test_does_the_same_from_python(self, trained: tuple[Outcome, Path], wafers: list[str]) -> None:
+        made, _ = trained
+        found = waferlab.predict(f"model={made.model_file}", *wafers, "output=found", "pictures=0")
+        assert found.patterns["abnormal"] == sum(row["abnormal"] == "1" for row in table())
+        assert found.wafers == len(table()) == 30
+
     def test_names_the_pattern_for_a_classifier(self, trained: tuple[Outcome, Path], wafers: list[str]) -> None:
         made, store = trained
         teacher = MlflowClient(default_uri(store)).get_run(made.run_id).data.tags["teacher.run_id"]

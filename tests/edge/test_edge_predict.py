@@ -339,3 +339,12 @@ def test_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
 def test_is_open_from_python() -> None:
     model = waferlab.load(str(anomaly(Path("m.onnx"))))
     assert model.predict(np.load("wafers.npy"))[1].shape == (11,)
+
+
+def test_does_the_same_from_python(capsys: pytest.CaptureFixture[str]) -> None:
+    patterns(Path("m.onnx"))
+    found = waferlab.predict("model=m.onnx", "input=wafers.npy", "output=found.csv", "pictures=0")
+    assert found.wafers == 11
+    assert dict(found.patterns) == {"few": 3, "Normal": 3, "many": 5}
+    assert found.written == [Path("found.csv")]
+    assert capsys.readouterr().out == ""

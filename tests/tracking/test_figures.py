@@ -75,6 +75,13 @@ def test_misclassified_maps_shows_the_most_confident_mistakes_first():
     assert figure.get_suptitle() == "2 of 3 maps misclassified"
 
 
+def test_doubted_maps_shows_the_label_and_the_answer_of_the_surest():
+    figure = figures.doubted_maps(np.zeros((3, 4, 4), np.uint8), ["A", "B", "A+B"], ["B", "A", "A"], limit=2)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[:3] == ["label: A\nall models: B", "label: B\nall models: A", ""]
+    assert figure.get_suptitle() == "3 labels that all models contradict; the 2 surest"
+
+
 def test_misclassified_maps_stops_at_the_limit_and_says_so(scored):
     logits, labels = scored
     maps = np.zeros((len(labels), 6, 6), np.uint8)

@@ -1,7 +1,7 @@
 """``waferlab predict`` with a trained model; `waferlab.edge.command` is the same with an exported one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from waferlab.edge import command
 from waferlab.edge.card import Card
 from waferlab.edge.command import Request
 from waferlab.edge.model import Anomalies, Patterns
-from waferlab.edge.predict import Batch, predict
+from waferlab.edge.predict import Batch, Found, predict
 from waferlab.errors import Bad, ConfigError
-from waferlab.experiment.compose import checked
+from waferlab.experiment.compose import checked, compose_overrides
 from waferlab.experiment.kept import resize_of
 from waferlab.experiment.networks import TrainedModel, require_size
 from waferlab.models.anomaly_model import AnomalyModel
@@ -56,6 +56,15 @@ class PredictConfig(TrainedModel):
 
 def run(composed: DictConfig) -> None:
     """Predict as composed on the command line; say what was found and where it was written."""
+    command.report(*_predicted(composed, HydraConfig.get().overrides.task))
+
+
+def predicted(overrides: Sequence[str]) -> tuple[Found, Card, Request]:
+    """What `waferlab.edge.command.predicted` returns, of any model."""
+    return _predicted(compose_overrides("predict", overrides), overrides)
+
+
+def _predicted(composed: DictConfig, overrides: Sequence[str]) -> tuple[Found, Card, Request]:
     config = checked(PredictConfig, composed)
     if (config.input is None) == (config.dataset is None):
         raise ConfigError("say what to predict: input=FILE, or dataset=… for what a source of data sets yields")
@@ -68,7 +77,6 @@ def run(composed: DictConfig) -> None:
         model.decision = replace(model.decision, threshold=config.threshold)
     resize = (run_id and resize_of(run_id, tracker)) or "keep"
     trained, request = Trained(model, resize), _request(config)
-    overrides = HydraConfig.get().overrides.task
     command.note_idle(overrides, trained.card, isinstance(model, AnomalyModel) and model.knows_dies)
     if config.dataset is None:
         batches = command.batches(request, trained.card)
@@ -78,7 +86,7 @@ def run(composed: DictConfig) -> None:
         require_size(model, dataset, f"model={config.model}")  # whatever their labels are, nobody looks at them
         note_without_effect(overrides, "bad|pass_bins|format", "these are for input=…")
         batches = _batches(dataset, trained.card)
-    command.report(predict(trained, batches, request), trained.card, request)
+    return predict(trained, batches, request), trained.card, request
 
 
 class Trained:

@@ -76,13 +76,23 @@ def run(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & {*arguments}:
         print(USAGE, end="")
         return
-    request = parse(arguments)
+    report(*predicted(arguments))
+
+
+def predicted(overrides: Sequence[str]) -> tuple[Found, Card, Request]:
+    """What came of a prediction as on the command line, of what model, and what was asked for.
+
+    Raises:
+        ConfigError: a key or a value is wrong.
+        WaferlabError: the model or the input can't be read.
+    """
+    request = parse(overrides)
     exact = OnnxModel(exported(request.model) or Path(request.model))
-    note_idle(arguments, exact.card, exact.knows_dies)
+    note_idle(overrides, exact.card, exact.knows_dies)
     model: Predictor = exact
     if request.threshold is not None and model.card.kind == "class":
         model = Moved(model, request.threshold)
-    report(predict(model, batches(request, model.card), request), model.card, request)
+    return predict(model, batches(request, model.card), request), model.card, request
 
 
 def batches(request: Request, card: Card) -> Iterable[Batch]:

@@ -1,5 +1,7 @@
 """Exported models by name: files, and those that come with the package."""
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -23,3 +25,9 @@ def exported(reference: str) -> Path | None:
     if name not in files:
         raise WaferlabError(f"the zoo has no model '{name}'; it has: {', '.join(files) or 'none'}")
     return files[name]
+
+
+def needs_little(arguments: Sequence[str]) -> bool:
+    """Whether a prediction needs neither torch nor Hydra, by the model that it names, or is to go on without them."""
+    named = [each.removeprefix("model=") for each in arguments if each.startswith("model=")]
+    return (bool(named) and exported(named[-1]) is not None) or find_spec("hydra") is None

@@ -3,7 +3,7 @@
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
@@ -136,21 +136,42 @@ def misclassified_maps(
     margin = np.where(predicted != labels, np.abs(logits), 0).max(1)
     wrong = np.flatnonzero((predicted != labels).any(1))
     shown = wrong[np.argsort(-margin[wrong], kind="stable")][:limit]
+    titles = [
+        {what: pattern_name(row[index], classes) for what, row in (("true", labels), ("predicted", predicted))}
+        for index in shown
+    ]
+    chosen = f"; the {len(shown)} most confident" if len(shown) < len(wrong) else ""
+    return _maps(maps[shown], titles, f"{len(wrong)} of {len(maps)} maps misclassified{chosen}")
+
+
+def doubted_maps(maps: NDArray[np.uint8], labelled: Sequence[str], answered: Sequence[str], limit: int = 20) -> Figure:
+    """Grid of maps whose labels are doubted, with the pattern of the label and of the answer.
+
+    Args:
+        maps: (N, H, W) uint8 die states, the surest doubts first.
+        labelled: (N,) patterns.
+        answered: (N,) patterns.
+        limit: the most maps to show.
+    """
+    titles = [{"label": label, "all models": answer} for label, answer in zip(labelled, answered, strict=True)][:limit]
+    chosen = f"; the {limit} surest" if limit < len(maps) else ""
+    return _maps(maps[:limit], titles, f"{len(maps)} labels that all models contradict{chosen}")
+
+
+def _maps(maps: NDArray[np.uint8], titles: Sequence[Mapping[str, str]], heading: str) -> Figure:
+    """Grid of maps (N, H, W), each with lines of what is said of it."""
     columns = 5
-    rows = max(1, -(-len(shown) // columns))
+    rows = max(1, -(-len(maps) // columns))
     figure = Figure(figsize=(11, 1 + 2.6 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     colours = ListedColormap(list(STATE_COLOURS.values()))
     for axes in grid:
         axes.set_axis_off()
-    for axes, index in zip(grid, shown, strict=False):
-        axes.imshow(maps[index], cmap=colours, vmin=0, vmax=2, interpolation="nearest")
-        names = [
-            f"{what}: {pattern_name(row[index], classes)}" for what, row in (("true", labels), ("predicted", predicted))
-        ]
-        axes.set_title("\n".join(_wrapped(name) for name in names), fontsize=7.5, loc="left")
-    chosen = f"; the {len(shown)} most confident" if len(shown) < len(wrong) else ""
-    figure.suptitle(f"{len(wrong)} of {len(maps)} maps misclassified{chosen}")
+    for axes, wafer, lines in zip(grid, maps, titles, strict=False):
+        axes.imshow(wafer, cmap=colours, vmin=0, vmax=2, interpolation="nearest")
+        shown = "\n".join(_wrapped(f"{what}: {name}") for what, name in lines.items())
+        axes.set_title(shown, fontsize=7.5, loc="left")
+    figure.suptitle(heading)
     handles = [Patch(facecolor=colour, edgecolor="grey", label=state) for state, colour in STATE_COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
