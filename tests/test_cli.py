@@ -34,6 +34,22 @@ def test_an_unknown_command_is_refused_with_those_that_exist(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["predict", "input=x"], "model is missing: waferlab predict model=…"),
+        (["evaluate", "dataset=mixedwm38"], "model is missing: waferlab evaluate model=…"),
+        (["register", "model=x"], "name is missing: waferlab register name=…"),
+        (["report"], "study is missing: waferlab report study=…"),
+    ],
+)
+def test_what_a_command_cannot_do_without_is_asked_for_at_once(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(given) == 2
+    assert capsys.readouterr().err == f"waferlab: {said}\n"
+
+
+@pytest.mark.parametrize(
     ("overrides", "said", "code"),
     [
         (["+trainer.max_epoch=3"], "did you mean 'max_epochs'?", 2),

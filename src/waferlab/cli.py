@@ -37,6 +37,7 @@ COMMANDS = {
     "ui": "the MLflow UI on this project's store",
 }
 
+_HELP = {"-h", "--help"}
 #: What only the whole installation has.
 _WHOLE = ("hydra", "omegaconf", "pydantic", "torch")
 INSTALL = 'pip install "waferlab[train]"'
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answer(arguments: list[str]) -> int:
     command, *rest = arguments
-    if command in ("-h", "--help", "help"):
+    if command in {*_HELP, "help"}:
         width = max(map(len, COMMANDS))
         print(USAGE.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())))
         return 0
@@ -97,7 +98,7 @@ def _answer(arguments: list[str]) -> int:
 
 def _run(command: str, arguments: list[str]) -> None:
     try:
-        if command == "predict" and importlib.import_module("waferlab.edge.zoo").needs_little(arguments):
+        if command == "predict" and (_HELP & {*arguments} or _needs_little(arguments)):
             importlib.import_module("waferlab.edge.command").run(arguments)
         else:
             _compose_and_run(command, arguments)
@@ -109,10 +110,19 @@ def _run(command: str, arguments: list[str]) -> None:
         sys.exit(_fail(str(stop), 128 + stop.signal_number))
 
 
+def _needs_little(arguments: list[str]) -> bool:
+    from waferlab.edge.zoo import needs_little
+
+    return needs_little(arguments)
+
+
 def _refused(command: str, overrides: list[str]) -> str:
     """Why there is nothing to do; empty where there is."""
     if command not in COMMANDS:
         return f"there is no command '{command}'; the commands are {', '.join(COMMANDS)}"
+    for key in re.findall(r"^(\w+): \?{3}", (config_folder() / f"{command}.yaml").read_text(encoding="utf-8"), re.M):
+        if not any(re.match(rf"\+*{key}=|-", each) for each in overrides):
+            return f"{key} is missing: waferlab {command} {key}=…"
     if processes.count() > 1 and (command != "train" or {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(overrides)):
         return "torchrun is for one training; a sweep has hydra.sweeper.workers=…, and nothing else uses processes"
     return ""

@@ -33,6 +33,7 @@ MISSING = {
     "dataset/arrays": ["dataset.path=maps.npz"],
     "dataset/images": ["dataset.path=photos"],
     "dataset/photos": ["dataset.path=photos"],
+    "doubts": ["model=[a.safetensors,b.safetensors]"],
     "evaluate": ["model=model.safetensors"],
     "export": ["run=model.safetensors"],
     "predict": ["model=model.safetensors", "input=maps.npz"],

@@ -108,6 +108,14 @@ class TestRefused:
             export(source, val, shifted, Tolerance(0.2, 100), monkeypatch)
         assert export(source, val, shifted, Tolerance(0.3, 0), monkeypatch)
 
+    def test_decisions_of_int8_that_are_others_though_as_often_right(
+        self, source: Source, val: Wafers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wrong = replace(val, labels=1 - val.labels)
+        with pytest.raises(WaferlabError, match=r"% of the maps are decided otherwise, and most_disagreement=2 is"):
+            export(source, wrong, with_one_wrong, Tolerance(0, 0, 2), monkeypatch, is_int8=True)
+        assert export(source, wrong, with_one_wrong, Tolerance(0, 0, 3), monkeypatch, is_int8=True)
+
     def test_a_loss_in_int8_beyond_the_tolerance(
         self, source: Source, val: Wafers, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -110,6 +110,11 @@ class TestFiles:
         with pytest.raises(WaferlabError, match="can't be run"):
             OnnxModel(tmp_path / "m.onnx").answer(np.ones((2, *SIZE), np.uint8))
 
+    def test_whose_card_has_other_classes_than_they_answer_for_are_refused(self, tmp_path: Path) -> None:
+        made = patterns(tmp_path / "m.onnx", Card("patterns", SIZE, ("many",)))
+        with pytest.raises(WaferlabError, match="says that it has 1 classes, but answers for 2"):
+            OnnxModel(made)
+
     def test_whose_card_and_outputs_disagree_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(WaferlabError, match="says that it is for 'anomaly', but gives logits"):
             OnnxModel(patterns(tmp_path / "m.onnx", Card("anomaly", SIZE)))

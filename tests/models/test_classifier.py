@@ -44,6 +44,10 @@ def test_encoding_keeps_every_die_in_its_place(tiny_dataset: Dataset) -> None:
     assert torch.equal(classifier(encoding="one_hot").encode(maps).argmax(1), maps.long())
 
 
+def test_predict_answers_no_maps_at_all(tiny_dataset: Dataset) -> None:
+    assert classifier().predict(tiny_dataset.wafers.maps[:0]).shape == (0, len(DEFECTS))
+
+
 def test_predict_gives_a_bit_where_the_logit_is_above_0(tiny_dataset: Dataset) -> None:
     model, maps = classifier(), tiny_dataset.wafers.maps[:50]
     bits = model.predict(maps)

@@ -46,7 +46,7 @@ class ExportConfig(Schema):
         output: the file, or None for one in the folder ``exported`` that is called by the model and the format.
         dataset: whose validation part it is checked on, or None for the one that the run was trained on.
         calibration: number of training maps that show which values occur.
-        most_difference, most_loss: as in `waferlab.deploy.check.Tolerance`.
+        most_difference, most_loss, most_disagreement: as in `waferlab.deploy.check.Tolerance`.
         test: judge the file on the test part, too, as an MLflow run beside those of the model's study.
         modules: of your own networks, imported before the model is read.
         tracking, store: where runs lie.
@@ -60,6 +60,7 @@ class ExportConfig(Schema):
     calibration: int = Field(ge=1)
     most_difference: float = Field(ge=0)
     most_loss: float = Field(ge=0)
+    most_disagreement: float = Field(ge=0)
     test: bool
     modules: list[str]
     tracking: TrackingConfig
@@ -99,7 +100,7 @@ def run(composed: DictConfig) -> None:
         dataset.require("test")
     source, val = _source(config, model, dataset, run_id, tracker), dataset.part("val")
     say("exporting, and checking what was exported")
-    tolerance = Tolerance(config.most_difference, config.most_loss)
+    tolerance = Tolerance(config.most_difference, config.most_loss, config.most_disagreement)
     content, rows = exported(source, config.format, file.stat().st_size, val, tolerance)
     write_whole(output, content)
     _print(rows, len(val), output, right_if_turned(content, config.format, source, val))

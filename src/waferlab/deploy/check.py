@@ -55,10 +55,12 @@ class Tolerance:
     Attributes:
         difference: `Measured.difference` of a file in fp32.
         loss: points of each of `Measured.right`, or where there is none of agreement, that int8 may cost.
+        disagreement: percent of maps that int8 may decide otherwise, be it rightly or wrongly.
     """
 
     difference: float
     loss: float
+    disagreement: float = 100
 
 
 def exported(
@@ -91,7 +93,7 @@ def exported(
         _require_same(rows[-1], tolerance.difference)
     else:
         bits = FORMATS[name].weight_bits if source.card.kind == "patterns" else None
-        _require_as_right(rows[0], rows[-1], tolerance.loss, bits)
+        _require_as_right(rows[0], rows[-1], tolerance, bits)
     return content, rows
 
 
@@ -103,15 +105,20 @@ def _require_same(made: Measured, most: float) -> None:
         )
 
 
-def _require_as_right(original: Measured, made: Measured, most: float, weight_bits: int | None) -> None:
+def _require_as_right(original: Measured, made: Measured, allowed: Tolerance, weight_bits: int | None) -> None:
     pairs = {name: (before, made.right[name]) for name, before in original.right.items()}
     remedy = f" (a student that learns with weight_bits={weight_bits} loses less)" if weight_bits else ""
     for name, (before, after) in (pairs or {"agreement": (original.agreement, made.agreement)}).items():
-        if before - after > most:
+        if before - after > allowed.loss:
             raise WaferlabError(
-                f"{made.name}: {name} falls from {before:.2f} to {after:.2f} %, and most_loss={most:g} points are "
-                f"allowed; nothing was written{remedy}"
+                f"{made.name}: {name} falls from {before:.2f} to {after:.2f} %, and most_loss={allowed.loss:g} points "
+                f"are allowed; nothing was written{remedy}"
             )
+    if 100 - made.agreement > allowed.disagreement:
+        raise WaferlabError(
+            f"{made.name}: {100 - made.agreement:.2f} % of the maps are decided otherwise, and "
+            f"most_disagreement={allowed.disagreement:g} is allowed; nothing was written{remedy}"
+        )
 
 
 def measured(

@@ -1,6 +1,7 @@
 """What an exported model says of itself."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal, get_args
 
@@ -62,7 +63,7 @@ class Card:
         try:
             said: dict[str, Any] = json.loads(text)
             height, width = said["size"]
-            card = cls(**{**said, "size": (int(height), int(width)), "classes": tuple(said.get("classes", ()))})
+            card = cls(**{**said, "size": (height, width), "classes": tuple(said.get("classes", ()))})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WaferlabError(f"{where} says of itself what this version can't read: {error}") from error
         if card.kind not in ("patterns", "class", "anomaly"):
@@ -75,7 +76,11 @@ class Card:
     def makes_sense(self) -> bool:
         """Whether its values are such as an export writes."""
         named = all(isinstance(name, str) for name in self.classes) and bool(self.classes) == (self.kind != "anomaly")
-        whole = all(isinstance(number, int) and number >= 1 for number in (*self.size, self.views))
-        normal = self.normal is None or self.normal in range(len(self.classes))
-        lines = all(line is None or isinstance(line, int | float) for line in (self.threshold, self.die_threshold))
+        named &= len({*self.classes}) == len(self.classes)
+        whole = all(type(number) is int and number >= 1 for number in (*self.size, self.views))
+        normal = self.normal is None or (type(self.normal) is int and self.normal in range(len(self.classes)))
+        lines = all(
+            line is None or (isinstance(line, int | float) and math.isfinite(line))
+            for line in (self.threshold, self.die_threshold)
+        )
         return named and whole and normal and lines and self.states in (STATES, 256) and self.resize in get_args(Resize)

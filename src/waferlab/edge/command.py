@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from waferlab.edge.card import Card
 from waferlab.edge.model import Moved, OnnxModel, Predictor
-from waferlab.edge.predict import Batch, Found, Wanted, of_size, predict
+from waferlab.edge.predict import HEAT_MAPS, PICTURES, TABLE, Batch, Found, Wanted, of_size, predict
 from waferlab.edge.zoo import exported
 from waferlab.errors import Bad, ConfigError, WaferlabError
 from waferlab.formats import read
@@ -31,6 +31,9 @@ USAGE: Final = """usage: waferlab predict model=FILE input=FILE key=value …
   pictures       of how many wafers: those most surely wrong (20)
   heat_maps      true: keep the scores of all dies (false)
   threads        one for each processor
+
+Of a model with torch, such as a run's (model=RUN_ID), also dataset=… for the
+wafers of a data set; waferlab predict model=RUN_ID --cfg job shows all keys.
 """
 #: That are told of, the most frequent ones.
 _PATTERNS_SHOWN: Final = 12
@@ -107,9 +110,15 @@ def batches(request: Request, card: Card) -> Iterable[Batch]:
             "this model reads photographs, and input= takes wafer maps; the run that it comes from can be asked of "
             "photographs: model=RUN_ID dataset=photos"
         )
-    output, given = request.output.resolve(), request.input.resolve()
-    if given == output or given in output.parents:
-        raise ConfigError(f"output={request.output} lies in input={request.input}, or is it; write elsewhere")
+    given = request.input.resolve()
+    for written in map(request.place, (TABLE, HEAT_MAPS, PICTURES)):
+        place = written.resolve()
+        is_same = place.exists() and given.exists() and place.samefile(given)
+        if is_same or given in (place, *place.parents) or place in given.parents:
+            raise ConfigError(
+                f"output={request.output}: {written} would be written over input={request.input}, or into it; write "
+                "elsewhere"
+            )
     bins = None if request.pass_bins is None else frozenset(request.pass_bins)
     return of_size(read(request.input, request.format, Reading(bins), request.bad), card)
 

@@ -61,7 +61,8 @@ class OnnxModel:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         if not path.is_file():
-            raise WaferlabError(f"{path} doesn't exist; give a file that `waferlab export` has made, or zoo/NAME")
+            fault = "is no file" if path.exists() else "doesn't exist"
+            raise WaferlabError(f"{path} {fault}; give a file that `waferlab export` has made, or zoo/NAME")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4
@@ -76,6 +77,10 @@ class OnnxModel:
         wanted = {"patterns": {"logits"}, "class": {"bits", "probabilities"}, "anomaly": {"score"}}[self.card.kind]
         if not wanted <= set(self._outputs):
             raise WaferlabError(f"{path} says that it is for '{self.card.kind}', but gives {', '.join(self._outputs)}")
+        given = {each.name: each.shape[-1] for each in self._session.get_outputs()}
+        answers, classes = given.get("logits", given.get("bits")), len(self.card.classes)
+        if isinstance(answers, int) and answers != classes:
+            raise WaferlabError(f"{path} says that it has {classes} classes, but answers for {answers}; it is damaged")
 
     def predict(self, maps: NDArray[np.uint8]) -> Any:
         """Bits (N, C) uint8 of maps (N, H, W) uint8; of an anomaly model die maps (N, H, W), or None, and scores (N,).
@@ -160,4 +165,5 @@ def require_maps(maps: NDArray[np.uint8], card: Card) -> None:
             f"this model reads {'images' if images else 'maps'} (N, {height}, {width}) uint8"
             f"{'' if images else ' of 0 no die, 1 pass, 2 fail'}, not {maps.shape} {maps.dtype}"
             + (f" up to {highest}" if highest else "")
+            + ("" if images else "; waferlab.predict reads files of maps of any size")
         )

@@ -19,7 +19,7 @@ from waferlab.data.ragged import RaggedMaps, resized
 from waferlab.edge.card import Card
 from waferlab.edge.model import Anomalies, Patterns, Predictor
 from waferlab.edge.own import Own
-from waferlab.edge.pictures import drawable, picture
+from waferlab.edge.pictures import drawable, is_ours, picture, save
 from waferlab.edge.table import table
 from waferlab.errors import ConfigError
 from waferlab.formats.block import Block
@@ -32,7 +32,9 @@ TABLE, HEAT_MAPS, PICTURES = "predictions.csv", "heat_maps.npy", "pictures"
 #: What is said of a wafer instead of a pattern.
 NO_DIES: Final = "no dies"
 _OTHER_TABLES: Final = (".gz", ".json", ".npy", ".tsv", ".txt", ".xls", ".xlsx")
-_IN_FLIGHT: Final = 2  # blocks for each thread that wait or are computed
+_IN_FLIGHT: Final = 2  # blocks for each processor that wait or are computed
+#: Columns of the table that have another meaning than a class of this name would.
+_TAKEN: Final = ("wafer", "image", "file", "pattern", "bits")
 
 
 class Batch(NamedTuple):
@@ -82,6 +84,8 @@ class Wanted:
                 raise ConfigError(f"{name}={line} is no finite number")
         if self.output.suffix.lower() in _OTHER_TABLES:
             raise ConfigError(f"output={self.output}: a table ends in .csv or .parquet; anything else is a folder")
+        if (folder := self.place(TABLE).parent).exists() and not folder.is_dir():
+            raise ConfigError(f"output={self.output}: {folder} is there already, and is no folder")
 
     def place(self, name: str) -> Path:
         """Where the table, heat maps or pictures go: into the folder, or beside a table that has a name."""
@@ -125,7 +129,7 @@ def predict(model: Predictor, batches: Iterable[Batch], wanted: Wanted) -> Found
     Raises:
         WaferlabError: a wafer can't be read; then no table is left.
     """
-    started, found = time.perf_counter(), Found()
+    started, found, is_again = time.perf_counter(), Found(), wanted.place(TABLE).exists()
     lines = _Lines.of(model.card, wanted)
     highest = _Highest(wanted.pictures)
     with ExitStack() as stack:
@@ -152,8 +156,8 @@ def predict(model: Predictor, batches: Iterable[Batch], wanted: Wanted) -> Found
     found.seconds = time.perf_counter() - started
     found.written = [wanted.place(TABLE), *([wanted.place(HEAT_MAPS)] if add_maps else [])]
     found.written += highest.draw(wanted.place(PICTURES), lines.die)
-    if add_maps is None:
-        wanted.place(HEAT_MAPS).unlink(missing_ok=True)  # an earlier command's, of other wafers
+    if add_maps is None and is_again:
+        wanted.place(HEAT_MAPS).unlink(missing_ok=True)  # those beside the table that was replaced
     return found
 
 
@@ -171,12 +175,13 @@ class _Lines(NamedTuple):
 
 def _answered(model: Predictor, batches: Iterable[Batch], threads: int) -> Iterator[tuple[Batch, Patterns | Anomalies]]:
     """Answers in the order of the batches; only so many are under way that memory stays flat."""
+    in_flight = _IN_FLIGHT * min(threads, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[Batch, Future[Patterns | Anomalies]]] = deque()
         try:
             for batch in batches:
                 waiting.append((batch, pool.submit(model.answer, batch.maps)))
-                if len(waiting) >= threads * _IN_FLIGHT:
+                if len(waiting) >= in_flight:
                     first, answer = waiting.popleft()
                     yield first, answer.result()
             while waiting:
@@ -197,7 +202,8 @@ def _columns(
         names = [NO_DIES if none else said[text] for text, none in zip(texts, own.empty, strict=True)]
         shares = np.where(own.empty[:, None], np.nan, answer.probabilities).T.tolist()
         bits = ["" if none else text for text, none in zip(texts, own.empty, strict=True)]
-        return {"pattern": names, "bits": bits, **dict(zip(card.classes, shares, strict=True))}, names
+        called = [f"{name} (class)" if name in _TAKEN else name for name in card.classes]
+        return {"pattern": names, "bits": bits, **dict(zip(called, shares, strict=True))}, names
     is_abnormal = (answer.scores >= lines.wafer) & ~own.empty
     scores = np.where(own.empty, np.nan, answer.scores)
     columns: dict[str, Sequence[Any]] = {"score": scores.tolist(), "abnormal": is_abnormal.tolist()}
@@ -235,13 +241,14 @@ class _Highest:
     def draw(self, folder: Path, line: float) -> list[Path]:
         """A picture of each in the folder, instead of earlier ones; the folder, if there is any."""
         for earlier in folder.glob("[0-9]*_*.png"):
-            earlier.unlink()
+            if is_ours(earlier):
+                earlier.unlink()
         if not self._kept:
             return []
         folder.mkdir(parents=True, exist_ok=True)
         for place, (*_, name, title, shown, heat) in enumerate(sorted(self._kept, reverse=True), 1):
             called = re.sub(r"[^\w.+-]+", "_", name)[:60]  # characters of up to four bytes
-            picture(title, shown, heat, line).save(folder / f"{place:03d}_{called}.png")
+            save(picture(title, shown, heat, line), folder / f"{place:03d}_{called}.png")
         return [folder]
 
 

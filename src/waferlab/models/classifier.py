@@ -164,7 +164,7 @@ def view_logits(
     logits: list[Tensor] = []
     with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
         batch_size = at_most(batch_size, (maps.shape[1], maps.shape[2]))
-        for start in range(0, len(maps), batch_size):
+        for start in range(0, max(1, len(maps)), batch_size):
             part = torch.as_tensor(maps[start : start + batch_size])  # of maps on the disk, no more than this
             shown = [turned(part.to(device), view.expand(len(part), -1)) for view in views]
             logits.append(torch.stack([model(maps).float().cpu() for maps in shown]))
