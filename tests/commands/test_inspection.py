@@ -125,6 +125,16 @@ class TestImages:
         said = {Path(row["image"]).name: float(row["defect"]) for row in labelled}
         assert {row["image"]: float(row["defect"]) for row in rest} == pytest.approx(said, abs=1e-3)
 
+    def test_are_predicted_by_an_exported_file(self, trained: Any, photos: Path, tmp_path: Path) -> None:
+        made, store = tmp_path / "m.onnx", trained.model_file.parents[2]
+        assert main(["export", f"run={trained.run_id}", f"output={made}", f"store={store}"]) == 0
+        found = waferlab.predict(f"model={made}", f"input={photos}", f"output={tmp_path / 'found.csv'}", "pictures=1")
+        own = predicted(trained, tmp_path, "dataset=photos", f"dataset.path={photos}", "dataset.size=24")
+        with (tmp_path / "found.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["image"], row["pattern"]) for row in rows] == [(row["image"], row["pattern"]) for row in own]
+        assert found.wafers == 80
+
     @pytest.mark.parametrize("faster", ["precision=bf16-mixed", "compile=true"])
     def test_are_answered_faster_with_the_same_answers(
         self, faster: str, trained: Any, photos: Path, tmp_path: Path

@@ -29,7 +29,7 @@ def test_says_nothing_that_is_as_usual() -> None:
         ("[1]", "here says of itself what this version can't read"),
         ('{"kind":"patterns"}', "can't read: 'size'"),
         ('{"kind":"patterns","size":[1]}', "can't read"),
-        ('{"kind":"patterns","size":[1,2],"colour":3}', "can't read"),
+        ('{"kind":"patterns","size":[1,2],"hue":3}', "can't read"),
         ('{"kind":"weather","size":[1,2]}', "is for 'weather'"),
         ('{"kind":"anomaly","size":[0,2]}', "what can't be"),
         ('{"kind":"anomaly","size":[1,2],"views":0}', "what can't be"),

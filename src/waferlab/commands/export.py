@@ -14,14 +14,13 @@ from rich.table import Table
 
 from waferlab.config import TrackingConfig
 from waferlab.data.dataset import TAUGHT, Dataset
-from waferlab.data.ragged import Resize
 from waferlab.deploy.check import Measured, Tolerance, exported, right_if_turned
 from waferlab.deploy.formats import FORMATS, Name, Source
 from waferlab.deploy.judge import SHARES, judged
 from waferlab.errors import ConfigError
 from waferlab.experiment.begin import read_dataset
 from waferlab.experiment.compose import checked, command_line
-from waferlab.experiment.kept import kept_config, resize_of
+from waferlab.experiment.kept import kept_config, sizing, sizing_of
 from waferlab.experiment.networks import TrainedModel, labelled_for, require_match
 from waferlab.experiment.teachers import dataset_tags
 from waferlab.models.anomaly_model import AnomalyModel
@@ -134,10 +133,11 @@ def _source(
     calibrates = FORMATS[config.format].calibrates
     dataset.require("val", *(("train",) if calibrates else ()))
     maps = dataset.part(*TAUGHT if calibrates else ("val",)).maps
-    given: Resize = "keep" if dataset.wafers.native is None else dataset.wafers.resize
-    resize = (run_id and resize_of(run_id, tracker)) or given
+    given: dict[str, Any] = {} if dataset.wafers.native is None else {"resize": dataset.wafers.resize}
+    given |= sizing(config.dataset) if config.dataset else {}
+    given |= sizing_of(run_id, tracker) if run_id else {}
     some = np.asarray(maps[:: -(-len(maps) // config.calibration)])
-    return Source(model, card_of(model, resize, run_id), some)
+    return Source(model, card_of(model, run_id, **given), some)
 
 
 def _log(

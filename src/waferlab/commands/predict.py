@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -12,7 +13,6 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from waferlab.data.dataset import Dataset
-from waferlab.data.ragged import Resize
 from waferlab.edge import command
 from waferlab.edge.card import Card
 from waferlab.edge.command import Request
@@ -20,7 +20,7 @@ from waferlab.edge.model import Anomalies, Patterns
 from waferlab.edge.predict import Batch, Found, predict
 from waferlab.errors import Bad, ConfigError
 from waferlab.experiment.compose import checked, compose_overrides
-from waferlab.experiment.kept import resize_of
+from waferlab.experiment.kept import sizing_of
 from waferlab.experiment.networks import TrainedModel, require_size
 from waferlab.models.anomaly_model import AnomalyModel
 from waferlab.models.card import card_of
@@ -75,8 +75,7 @@ def _predicted(composed: DictConfig, overrides: Sequence[str]) -> tuple[Found, C
     run_id = config.run_id(tracker)
     if isinstance(model, Classifier) and model.decision is not None and config.threshold is not None:
         model.decision = replace(model.decision, threshold=config.threshold)
-    resize = (run_id and resize_of(run_id, tracker)) or "keep"
-    trained, request = Trained(model, resize), _request(config)
+    trained, request = Trained(model, **(sizing_of(run_id, tracker) if run_id else {})), _request(config)
     command.note_idle(overrides, trained.card, isinstance(model, AnomalyModel) and model.knows_dies)
     if config.dataset is None:
         batches = command.batches(request, trained.card)
@@ -93,11 +92,11 @@ class Trained:
     """A trained model as what predicts.
 
     Args:
-        resize: how the maps that it learnt from came to their size.
+        sizing: how what it learnt from came to its size, as in `waferlab.models.card.card_of`.
     """
 
-    def __init__(self, model: Classifier | AnomalyModel, resize: Resize) -> None:
-        self._model, self.card = model, card_of(model, resize)
+    def __init__(self, model: Classifier | AnomalyModel, **sizing: Any) -> None:
+        self._model, self.card = model, card_of(model, **sizing)
 
     def answer(self, maps: NDArray[np.uint8]) -> Patterns | Anomalies:
         """What it says of maps (N, H, W) uint8, or of images (N, H, W, 1 or 3)."""

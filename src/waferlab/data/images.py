@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waferlab.data.dataset import Dataset, Wafers
-from waferlab.data.pixels import Fit, decoded, images_in, some
+from waferlab.data.decode import Fit, images_in, some
+from waferlab.data.pixels import decoded
 from waferlab.data.rows import Rows
 from waferlab.data.split import LEFT_OUT, check_fractions, content_keys, split_by_keys
 from waferlab.errors import Bad, WaferlabError

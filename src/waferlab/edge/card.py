@@ -5,6 +5,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal, get_args
 
+from waferlab.data.decode import Fit
 from waferlab.data.ragged import Resize
 from waferlab.errors import WaferlabError
 from waferlab.wafer import STATES
@@ -25,6 +26,8 @@ class Card:
         classes: C names; empty for ``anomaly``.
         states: number of values that a die, or a pixel, may have: 3 die states, or 256 brightnesses of images.
         resize: how maps of other sizes come to its size, as `waferlab.data.ragged.resized` has it.
+        fit: how images come to its size, as `waferlab.data.decode.decode` has it.
+        colour: whether they have three channels.
         normal: the class without a defect, where it has one.
         threshold: score from which on a wafer is abnormal, as chosen on validation; None where there is none.
         die_threshold: the same for a die.
@@ -38,6 +41,8 @@ class Card:
     classes: tuple[str, ...] = ()
     states: int = STATES
     resize: Resize = "keep"
+    fit: Fit = "stretch"
+    colour: bool = True
     normal: int | None = None
     threshold: float | None = None
     die_threshold: float | None = None
@@ -83,4 +88,5 @@ class Card:
             line is None or (isinstance(line, int | float) and math.isfinite(line))
             for line in (self.threshold, self.die_threshold)
         )
-        return named and whole and normal and lines and self.states in (STATES, 256) and self.resize in get_args(Resize)
+        ways = self.resize in get_args(Resize) and self.fit in get_args(Fit) and isinstance(self.colour, bool)
+        return named and whole and normal and lines and ways and self.states in (STATES, 256)

@@ -10,9 +10,10 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from waferlab.edge.card import Card
 from waferlab.edge.model import Moved, OnnxModel, Predictor
+from waferlab.edge.photographs import photographs
 from waferlab.edge.predict import HEAT_MAPS, PICTURES, TABLE, Batch, Found, Wanted, of_size, predict
 from waferlab.edge.zoo import exported
-from waferlab.errors import Bad, ConfigError, WaferlabError
+from waferlab.errors import Bad, ConfigError
 from waferlab.formats import read
 from waferlab.formats.block import Reading
 from waferlab.progress import note, note_without_effect
@@ -21,7 +22,7 @@ from waferlab.wafer import STATES
 USAGE: Final = """usage: waferlab predict model=FILE input=FILE key=value …
 
   model          exported file (.onnx), or zoo/NAME
-  input          file or folder of wafer maps
+  input          file or folder of wafer maps; of photographs, if it reads such
   output         folder, or table: .csv or .parquet (predictions)
   format         of the input, where its name doesn't say it
   pass_bins      bins that pass, where the file doesn't say it: [1,2]
@@ -103,13 +104,8 @@ def batches(request: Request, card: Card) -> Iterable[Batch]:
 
     Raises:
         ConfigError: what is written would be read, or written over what is read.
-        WaferlabError: the model is for photographs.
+        WaferlabError: there is no input, or it can't be read.
     """
-    if card.states > STATES:
-        raise WaferlabError(
-            "this model reads photographs, and input= takes wafer maps; the run that it comes from can be asked of "
-            "photographs: model=RUN_ID dataset=photos"
-        )
     given = request.input.resolve()
     for written in map(request.place, (TABLE, HEAT_MAPS, PICTURES)):
         place = written.resolve()
@@ -119,6 +115,8 @@ def batches(request: Request, card: Card) -> Iterable[Batch]:
                 f"output={request.output}: {written} would be written over input={request.input}, or into it; write "
                 "elsewhere"
             )
+    if card.states > STATES:
+        return photographs(request.input, card, request.bad)
     bins = None if request.pass_bins is None else frozenset(request.pass_bins)
     return of_size(read(request.input, request.format, Reading(bins), request.bad), card)
 
@@ -136,6 +134,8 @@ def note_idle(overrides: Sequence[str], card: Card, knows_dies: bool) -> None:
     elif not knows_dies:
         note_without_effect(overrides, "die_threshold|heat_maps", "this model knows nothing of dies")
     inputs = [Path(each.removeprefix("input=")) for each in overrides if each.startswith("input=")]
+    if card.states > STATES:
+        note_without_effect(overrides, "format|pass_bins", "this model reads photographs")
     if inputs and inputs[-1].is_file():
         note_without_effect(overrides, "bad", "the input is a single file")
 

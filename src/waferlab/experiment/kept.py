@@ -3,13 +3,15 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from mlflow.exceptions import MlflowException
 
 from waferlab.config import ExperimentConfig, experiment_config
+from waferlab.data.decode import Fit
 from waferlab.data.ragged import Resize
 from waferlab.errors import ConfigError, WaferlabError
+from waferlab.schema import Component
 from waferlab.tracking.run import CONFIG_FILE
 from waferlab.tracking.tracker import Tracker
 
@@ -29,11 +31,15 @@ def kept_config(run_id: str, tracker: Tracker) -> ExperimentConfig:
         raise WaferlabError(f"run {run_id} doesn't say what it was trained on ({said}); give dataset=…") from error
 
 
-def resize_of(run_id: str, tracker: Tracker) -> Resize | None:
-    """How the maps that a run learnt from came to their size; None where nobody knows."""
+def sizing_of(run_id: str, tracker: Tracker) -> dict[str, Any]:
+    """`sizing` of the data that a run learnt from; empty where nobody knows."""
     try:
-        arguments = kept_config(run_id, tracker).dataset.arguments
+        return sizing(kept_config(run_id, tracker).dataset)
     except WaferlabError:
-        return None
-    found: Resize | None = next((way for way in get_args(Resize) if way == arguments.get("resize", "keep")), None)
-    return found
+        return {}
+
+
+def sizing(dataset: Component) -> dict[str, Any]:
+    """How maps or images come to their size, as far as a source is told: fields of `waferlab.edge.card.Card`."""
+    known: dict[str, tuple[Any, ...]] = {"resize": get_args(Resize), "fit": get_args(Fit), "colour": (True, False)}
+    return {name: value for name, value in dataset.arguments.items() if value in known.get(name, ())}
