@@ -1,5 +1,6 @@
 """Wafers come in blocks that are neither too many nor too large, and what is no wafer is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,16 @@ from drawn import grid
 
 from waferlab.errors import WaferlabError
 from waferlab.formats import block
-from waferlab.formats.block import Block, check_grid, check_states, in_blocks, lot_and_wafer, wafer_name
+from waferlab.formats.block import (
+    Block,
+    MixedError,
+    Wafer,
+    check_grid,
+    check_states,
+    in_blocks,
+    lot_and_wafer,
+    wafer_name,
+)
 
 
 class TestBlocks:
@@ -31,6 +41,21 @@ class TestBlocks:
         monkeypatch.setattr(block, "WAFERS_AT_ONCE", 2)
         endless = iter(lambda: ("", grid("1")), None)
         assert len(next(in_blocks(endless, Path("x")))) == 2
+
+    def test_hold_what_came_before_a_fault_too(self) -> None:
+        made = in_blocks(self.cut_by(WaferlabError("the rest is damaged")), Path("x"))
+        assert list(next(made).names) == ["0", "1"]
+        with pytest.raises(WaferlabError, match="the rest is damaged"):
+            next(made)
+
+    def test_hold_nothing_that_may_be_a_part(self) -> None:
+        with pytest.raises(MixedError, match="1 comes back"):
+            next(in_blocks(self.cut_by(MixedError("1 comes back")), Path("x")))
+
+    def cut_by(self, error: WaferlabError) -> Iterator[Wafer]:
+        """Two wafers, then the error."""
+        yield from (("0", grid("1")), ("1", grid("2")))
+        raise error
 
     def test_a_file_without_wafers_has_none_and_is_refused(self) -> None:
         with pytest.raises(WaferlabError, match=r"x\.csv holds no wafer"):

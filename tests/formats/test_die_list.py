@@ -50,6 +50,15 @@ class TestMaps:
     def test_a_wafer_without_a_lot_is_named_alone(self, tmp_path: Path) -> None:
         assert csv(tmp_path, HEADER + ",w7,0,0,1\n") == {"w7": ["1"]}
 
+    def test_blanks_around_a_name_are_none(self, tmp_path: Path) -> None:
+        rows = "L,1,0,0,1\nL, 1,1,0,2\nL,1 ,2,0,1\n L ,1,3,0,1\n ,w,0,0,1\n"
+        assert csv(tmp_path, HEADER + rows) == {"L/1": ["1211"], "w": ["1"]}
+
+    def test_of_two_wafers_whose_names_join_to_one_both_are_read(self, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text(HEADER + "A/B,C,0,0,1\nA,B/C,0,0,2\n")
+        (found,) = FORMAT.read(tmp_path / "x.csv", Reading())
+        assert [(name, each.tolist()) for name, each in found] == [("A/B/C", [[1]]), ("A/B/C", [[2]])]
+
     def test_do_not_depend_on_how_many_rows_come_together(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -128,6 +137,58 @@ class TestBins:
         text = HEADER + "a,1,0,0,1\na,1,1,0,1.0\na,1,2,0, 01 \na,1,3,0,10\n"
         assert csv(tmp_path, text) == csv(tmp_path, text, "001") == csv(tmp_path, text, "1.0") == {"a/1": ["1112"]}
 
+    @pytest.mark.parametrize("missing", ["nan", "NaN", "#N/A", "n/a", "null", "None", ""])
+    @pytest.mark.parametrize("pass_bins", [(), ("A",)])
+    def test_that_are_missing_are_refused(self, missing: str, pass_bins: tuple[str, ...], tmp_path: Path) -> None:
+        with pytest.raises(WaferlabError, match=f"line 3 has '{missing}' for a bin$"):
+            csv(tmp_path, HEADER + f"a,1,0,0,1\na,1,1,0,{missing}\n", *pass_bins)
+
+    @pytest.mark.parametrize(("good", "bad"), [("PASS", "FAIL"), ("good", "bad"), ("true", "false")])
+    def test_that_are_words_are_read_only_if_those_that_pass_are_told(
+        self, good: str, bad: str, tmp_path: Path
+    ) -> None:
+        text = HEADER + f"a,1,0,0,{bad}\na,1,1,0,{good}\n"
+        with pytest.raises(WaferlabError, match=rf"line 2 has '{bad}' for a bin; say which .* pass_bins=\[…\]"):
+            csv(tmp_path, text)
+        assert csv(tmp_path, text, good) == {"a/1": ["21"]}
+
+    def test_may_be_letters(self, tmp_path: Path) -> None:
+        assert csv(tmp_path, HEADER + "a,1,0,0,A\na,1,1,0,0A\na,1,2,0,F\na,1,3,0,1\n") == {"a/1": ["2221"]}
+
+
+class TestDamage:
+    """Wafers before it come all the same, as far as they are known to be whole."""
+
+    def kept(self, folder: Path, damaged: str) -> list[str]:
+        """The wafers that come before the error, of three of two dies each and what is damaged."""
+        rows = "".join(f"a,{wafer},{x},0,1\n" for wafer in "123" for x in range(2))
+        (folder / "x.csv").write_text(HEADER + rows + damaged)
+        names = list[str]()
+        with pytest.raises(WaferlabError):
+            names.extend(name for each in FORMAT.read(folder / "x.csv", Reading()) for name, _ in each)
+        return names
+
+    @pytest.mark.parametrize("rows", [1, 2, 3, 1024])
+    @pytest.mark.parametrize(
+        ("damaged", "number"),
+        [
+            ("a,4,0,0,nan\n", 3),
+            ("a,4,0,0,1\na,4,one,0,1\n", 3),
+            ("a,4,0,0,1\na,4,99999,0,1\n", 3),
+            ("a,4,0,0,1\na,4,1", 3),
+            ("a,4", 2),  # that may be the third's
+            ("a,,0,0,1\n", 2),
+        ],
+    )
+    def test_in_one_wafer_leaves_those_before_it(
+        self, damaged: str, number: int, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tables, "_ROWS", rows)
+        assert self.kept(tmp_path, damaged) == ["a/1", "a/2", "a/3"][:number]
+
+    def test_to_the_order_of_rows_leaves_none_as_all_may_be_parts(self, tmp_path: Path) -> None:
+        assert self.kept(tmp_path, "a,1,2,0,1\n") == []
+
 
 class TestFaults:
     @pytest.mark.parametrize(
@@ -143,13 +204,16 @@ class TestFaults:
             ("a,1,0,0, ", r"line 4 has '' for a bin"),
             ("a,,0,0,1", r"line 4 names no wafer"),
             ("a,0,0,0,1", r"line 4: wafer a/0 comes back after others; sort by lot and wafer"),
-            ("a,1,0,1000000000,1", r"line 3 is of wafer a/1: x from 0 to 0 and y from 0 to 1000000000: a grid of 1,00"),
-            ("a,1,-3000,3000,1\na,1,3000,-3000,1", r"line 3 .* a grid of 6,001 x 6,001 places"),
+            ("a, 0 ,0,0,1", r"line 4: wafer a/0 comes back after others"),
+            ("a, ,0,0,1", r"line 4 names no wafer"),
+            ("a,1,1_0,0,1", r"line 4 has '1_0' for a coordinate"),
+            ("a,1,0,1000000000,1", r": wafer a/1: x from 0 to 0 and y from 0 to 1000000000: a grid of 1,000,000,001"),
+            ("a,1,-3000,3000,1\na,1,3000,-3000,1", r": wafer a/1: .* a grid of 6,001 x 6,001 places"),
             ('a,1,"0,0,1', r"line 4 is no CSV: unexpected end of data"),
             ('a,1,"0\n",0,1', r"line 5 is no CSV: of the 4 lines up to it, one ends within a value; is a quote"),
             (f"{'a' * 200_000},1,0,0,1", r"line 4 has 1 values, and the header 5"),
             ("ab\udc00c,1,0,0,1", r"line 4 is no text in UTF-8, at the � of 'ab�+c,1,0,0,1'; save the file in UTF-8"),
-            ("a,1,1000000,0,1", r"line 3 .* a grid of 1 x 1,000,001 places; .* or a die far off\?"),
+            ("a,1,1000000,0,1", r": wafer a/1: .* a grid of 1 x 1,000,001 places; .* or a die far off\?"),
         ],
     )
     def test_the_line_and_the_fault_are_said(self, row: str, fault: str, tmp_path: Path) -> None:
@@ -200,10 +264,40 @@ class TestParquet:
         with pytest.raises(WaferlabError, match=r"x\.parquet, row 2 has '' for a coordinate"):
             read(path)
 
-    def test_columns_of_other_things_are_refused(self, tmp_path: Path) -> None:
-        path = parquet(tmp_path / "x.parquet", lot=["a"], wafer=[[1]], x=[0], y=[0], bin=[1])
-        with pytest.raises(WaferlabError, match=r"x\.parquet is damaged, or holds neither numbers nor text"):
+    @pytest.mark.parametrize("wafer", [[1], {"number": 1}])
+    def test_columns_of_other_things_are_refused(self, wafer: Any, tmp_path: Path) -> None:
+        path = parquet(tmp_path / "x.parquet", lot=["a"], wafer=[wafer], x=[0], y=[0], bin=[1])
+        with pytest.raises(
+            WaferlabError, match=r"x\.parquet: column 'wafer' has lists or records; expected a number or text a row$"
+        ):
             read(path)
+
+    def test_two_columns_of_one_name_are_refused_where_they_matter(self, tmp_path: Path) -> None:
+        arrow = pytest.importorskip("pyarrow")
+        write = pytest.importorskip("pyarrow.parquet").write_table
+        columns, names = [["a"], ["1"], [0], [0], [1], [7], [8]], ["lot", "wafer", "x", "y", "bin"]
+        arrays = list(map(arrow.array, columns))
+        write(arrow.table(arrays, [*names, "site", "site"]), tmp_path / "x.parquet")
+        assert read(tmp_path / "x.parquet") == {"a/1": ["1"]}
+        write(arrow.table(arrays, [*names, "lot", "site"]), tmp_path / "x.parquet")
+        with pytest.raises(WaferlabError, match=r"x\.parquet has 2 columns 'lot'; leave one, rename the others$"):
+            read(tmp_path / "x.parquet")
+
+    def test_blanks_around_a_name_are_none(self, tmp_path: Path) -> None:
+        path = parquet(tmp_path / "x.parquet", lot=["a", "a "], wafer=["1", " 1"], x=[0, 1], y=[0, 0], bin=[1, 2])
+        assert read(path) == {"a/1": ["12"]}
+
+    @pytest.mark.parametrize("missing", [float("nan"), None])
+    def test_bins_that_are_missing_are_refused(self, missing: float | None, tmp_path: Path) -> None:
+        path = parquet(tmp_path / "x.parquet", lot=["a", "a"], wafer=[1, 1], x=[0, 1], y=[0, 0], bin=[1.0, missing])
+        with pytest.raises(WaferlabError, match=r"row 2 has '(nan)?' for a bin$"):
+            read(path)
+
+    def test_truth_values_are_read_as_bins_only_if_those_that_pass_are_told(self, tmp_path: Path) -> None:
+        path = parquet(tmp_path / "x.parquet", lot=["a", "a"], wafer=[1, 1], x=[0, 1], y=[0, 0], bin=[True, False])
+        with pytest.raises(WaferlabError, match="row 1 has 'true' for a bin; say which bins pass"):
+            read(path)
+        assert read(path, "True") == {"a/1": ["12"]}
 
     @pytest.mark.parametrize("size", [4, 100, -1])
     def test_a_file_cut_short_is_refused(self, size: int, tmp_path: Path) -> None:
@@ -236,6 +330,10 @@ class TestWriting:
     def test_a_table_by_hand(self, tmp_path: Path) -> None:
         FORMAT.write([block({"a/1": grid("01", "20")})], tmp_path / "x.csv")
         assert (tmp_path / "x.csv").read_bytes() == b"lot,wafer,x,y,bin\na,1,1,0,1\na,1,0,1,2\n"
+
+    def test_in_tsv_tabs_separate(self, tmp_path: Path) -> None:
+        FORMAT.write([block({"a/1": grid("1")})], tmp_path / "x.tsv")
+        assert (tmp_path / "x.tsv").read_bytes() == b"lot\twafer\tx\ty\tbin\na\t1\t0\t0\t1\n"
 
     def test_places_around_the_dies_are_not_kept(self, tmp_path: Path) -> None:
         FORMAT.write([block({"a": grid("0000", "0120", "0000")})], tmp_path / "x.csv")

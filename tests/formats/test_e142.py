@@ -1,5 +1,6 @@
 """SEMI E142: maps as equipment writes them are read as they are meant, and what could do harm is refused."""
 
+import time
 from pathlib import Path
 from textwrap import dedent
 from tracemalloc import get_traced_memory, start, stop
@@ -91,7 +92,11 @@ class TestMaps:
             ("ASCII", " ", [" 1X", "1A1"]),
             ("Ascii", ".", [". 1 X", "\n  1 A 1\n"]),
             ("Decimal", "255", ["255 001 007", "1 7 001 "]),
+            ("Decimal", "255", ["255001007", "001007001"]),
+            ("Decimal", "0", ["0 1 127", "1 12 1"]),
+            ("Decimal", "0", ["017", "121"]),
             ("HexaDecimal", "FF", ["FF0107", "010F01"]),
+            ("HexaDecimal", "FF", ["FF 1 7", "1 F 1"]),
             ("HexaDecimal", "ff", ["FF 01 07", "01 0F 01"]),
             ("Integer2", "FFFF", ["FFFF00010007", "0001000F0001"]),
             ("Ascii", ".", ["\n.1X\n1A1\n"]),
@@ -100,6 +105,28 @@ class TestMaps:
     def test_bins_of_every_type_are_told_apart(self, bin_type: str, null: str, rows: list[str], tmp_path: Path) -> None:
         wafer = read(tmp_path, bins(rows, f'BinType="{bin_type}" NullBin="{null}"'))["W1"]
         assert np.array_equal(wafer, grid("012", "121"))
+
+    @pytest.mark.parametrize(
+        ("null", "defined", "rows"),
+        [
+            ("", ["0001"], ["000100010007"]),
+            ("", [], ["001001007"]),
+            ("255", ["1", "7"], ["001001007"]),
+            ("0", ["001", "07"], ["001001007"]),
+            ("", ["1"], ["117"]),
+        ],
+    )
+    def test_decimal_bins_without_blanks_are_as_long_as_the_file_says_else_three_digits(
+        self, null: str, defined: list[str], rows: list[str], tmp_path: Path
+    ) -> None:
+        definitions = "".join(f'<BinDefinition BinCode="{code}"/>' for code in defined)
+        wafer = read(tmp_path, bins(rows, f'BinType="Decimal" NullBin="{null}"', definitions))["W1"]
+        assert np.array_equal(wafer, grid("112"))
+
+    def test_decimal_bins_of_several_lengths_need_blanks_between_them(self, tmp_path: Path) -> None:
+        told, defined = 'BinType="Decimal" NullBin="0"', '<BinDefinition BinCode="12"/>'
+        assert "row 1 is '0112'; bins of 1 to 2 digits need blanks" in fault(tmp_path, bins(["0112"], told, defined))
+        assert np.array_equal(read(tmp_path, bins(["0 1 12"], told, defined))["W1"], grid("012"))
 
     def test_other_encodings_are_read_and_recognised(self, tmp_path: Path) -> None:
         path = tmp_path / "maps.xml"
@@ -246,6 +273,11 @@ class TestHarm:
     def test_one_endless_element_is_refused_before_it_is_held(self, tmp_path: Path) -> None:
         assert "no wafer map" in fault(tmp_path, f"<MapData>{' ' * (17 << 20)}</MapData>")
 
+    def test_an_endless_attribute_is_refused_in_little_time(self, tmp_path: Path) -> None:
+        begin = time.process_time()
+        assert "no wafer map" in fault(tmp_path, f'<MapData a="{"x" * (17 << 20)}"/>')
+        assert time.process_time() - begin < 3
+
     def test_of_a_long_file_little_is_held(self, tmp_path: Path) -> None:
         path = tmp_path / "maps.xml"
         wafer = bins(["01" * 500] * 20, 'BinType="HexaDecimal" NullBin="FF"')[len("<MapData>") : -len("</MapData>")]
@@ -267,6 +299,9 @@ class TestFaults:
             (["0101", "01G1"], 'BinType="HexaDecimal" NullBin="FF"', "wafer W1: row 2 is '01G1'"),
             (["01011"], 'BinType="HexaDecimal" NullBin="FF"', "row 1 is '01011'"),
             (["1 2 x"], 'BinType="Decimal" NullBin="255"', "row 1 is '1 2 x'"),
+            (["0011"], 'BinType="Decimal" NullBin="255"', "row 1 is '0011', which are not all bins of BinType decimal"),
+            (["1 1255"], 'BinType="Decimal" NullBin="255"', "are not all bins of BinType decimal with 3 digits"),
+            (["FF 010"], 'BinType="HexaDecimal" NullBin="FF"', "row 1 is 'FF 010'"),
             (["11"], 'BinType="Octal" NullBin="."', "BinType 'Octal'; expected Ascii"),
             (["11"], 'BinType="Ascii" NullBin="." MapType="Row"', "MapType 'Row'; only"),
             ([], 'BinType="Ascii" NullBin="."', "wafer W1 lists no bins"),

@@ -66,6 +66,12 @@ class TestOneFile:
         list(read(tmp_path / name, reading=Reading(frozenset({"1"}))))
         assert ("pass_bins has no effect" in capsys.readouterr().err) == is_said
 
+    def test_a_list_of_dies_may_be_called_tsv(self, tmp_path: Path) -> None:
+        (tmp_path / "x.tsv").write_text("lot\twafer\tx\ty\tbin\na\t1\t0\t0\t1\n")
+        assert drawn(read(tmp_path / "x.tsv")) == {"a/1": ["1"]}
+        (tmp_path / "labels.tsv").write_text("Center\tDonut\n0\t1\n")
+        assert drawn(read(tmp_path)) == {"a/1": ["1"]}
+
     @pytest.mark.parametrize("file", ["x.docx", "x.xml", "x"])
     def test_one_of_no_known_format_is_refused_with_all_that_are_known(self, file: str, tmp_path: Path) -> None:
         (tmp_path / file).write_text("<html/>")
@@ -158,6 +164,18 @@ class TestFolder:
         ]
         assert not next(read(tmp_path / "a.npy")).files
 
+    def test_however_deep_its_subfolders_are_they_are_read(self, tmp_path: Path) -> None:
+        folder = tmp_path
+        for _ in range(sys.getrecursionlimit()):
+            folder /= "d"
+            folder.mkdir()
+        np.save(folder / "a.npy", grid("1"))
+        assert list(drawn(read(tmp_path)).values()) == [["1"]]
+        (folder / "a.npy").unlink()
+        while folder != tmp_path:  # pytest would go down into them by recursion
+            folder.rmdir()
+            folder = folder.parent
+
     def test_by_name_only_the_files_of_this_format_are_read(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -211,6 +229,18 @@ class TestBadFiles:
         assert "skipped, as they can't be read: 7 files (y0.npy, y1.npy, y2.npy, y3.npy, y4.npy, …)" in said
         assert "Of the first: " in said
         assert said.count("note:") == 1
+
+    def test_leave_the_wafers_before_their_damage_which_are_counted(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rows = "".join(f"c,{wafer},0,0,1\n" for wafer in range(3))
+        (tmp_path / "c.csv").write_text(f"lot,wafer,x,y,bin\n{rows}c,3,0,0,1\nc,3,1,0,nan\n")
+        (tmp_path / "d.sinf").write_text("WAFER:d\nROWCT:1\nCOLCT:1\nRowData:01\nWAFER:e\nROWCT:2\n")
+        (found,) = read(tmp_path, bad="skip")
+        assert list(found.names) == ["a/0", "c/0", "c/1", "c/2", "d"]
+        assert list(found.files) == ["a.npy"] + ["c.csv"] * 3 + ["d.sinf"]
+        said = capsys.readouterr().err
+        assert "3 files (c.csv, d.sinf, lot/b.npy), but for 4 wafers before the damage. Of the first: " in said
 
     def test_that_are_all_there_is_leave_no_wafer(self, tmp_path: Path) -> None:
         (tmp_path / "a.npy").unlink()

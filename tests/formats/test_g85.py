@@ -77,6 +77,14 @@ class TestMaps:
         told, untold = (read(tmp_path, text) for text in (FOUNDRY.replace("Rows", 'BinType="Decimal" Rows'), FOUNDRY))
         assert np.array_equal(told["812345/812345-0001"], untold["812345/812345-0001"])
 
+    def test_rows_without_blanks_between_decimal_bins_are_the_same(self, tmp_path: Path) -> None:
+        spaced = FOUNDRY.replace("Rows", 'BinType="Decimal" Rows')
+        glued = spaced
+        for row in ("255 001 001 255 ", "001 000 091 001 ", "255 001 255 255 "):
+            glued = glued.replace(row, row.replace(" ", ""))
+        (one,), (other,) = (read(tmp_path, text).values() for text in (spaced, glued))
+        assert np.array_equal(one, other)
+
     def test_several_maps_come_in_order_and_unnamed_ones_are_counted(self, tmp_path: Path) -> None:
         device = '<Device LotId="L" BinType="Ascii" NullBin="."><Data><Row>{}</Row></Data></Device>'
         maps = [f"<Map {name}>{device.format(row)}</Map>" for name, row in (('WaferId="7"', "1"), ("", "1X"))]

@@ -63,7 +63,7 @@ class TestMaps:
         assert np.array_equal(maps["23"], grid("2")), "nothing of the first header is left"
 
     def test_keys_that_tell_nothing_of_the_map_may_stand_anywhere_else(self, tmp_path: Path) -> None:
-        assert list(read(tmp_path, f"COMMENT: a: b\n{dedent(PROBER)}DIECT:11\n")) == ["G6A840.2/22"]
+        assert list(read(tmp_path, f"COMMENT: a: b\nMAP_TYPE:x\n{dedent(PROBER)}DIECT:11\n")) == ["G6A840.2/22"]
 
 
 class TestNotches:

@@ -273,6 +273,26 @@ class TestFaults:
             list(FORMAT.read(tmp_path / "none.std", Reading()))
 
 
+class TestDamage:
+    """Wafers before it come all the same, if it is known how their coordinates run."""
+
+    def kept(self, folder: Path, log: Log) -> list[str]:
+        """The wafers that come before the error, of a log of two and of a third that is cut."""
+        file = wafer(wafer(wafer(log, "1"), "2"), "3").file
+        names = list[str]()
+        for less in (1, 4 + 27):  # within the last record, and before it
+            (folder / "log.stdf").write_bytes(file[:-less])
+            with pytest.raises(WaferlabError, match="cut short"):
+                names.extend(name for each in FORMAT.read(folder / "log.stdf", Reading()) for name, _ in each)
+        return names
+
+    def test_leaves_those_before_it(self, tmp_path: Path) -> None:
+        assert self.kept(tmp_path, Log().configure("R", "D")) == ["1", "2"] * 2
+
+    def test_leaves_none_where_their_axes_may_be_lost_with_the_rest(self, tmp_path: Path) -> None:
+        assert self.kept(tmp_path, Log()) == []
+
+
 class TestWriting:
     @pytest.mark.parametrize("suffix", FORMAT.suffixes)
     def test_what_is_written_is_read_again_from_several_blocks(self, suffix: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ FORMATS: dict[str, Format] = {
 }
 
 _HEAD: Final = 4096  # bytes that a format is recognised by
-_ANYTHING: Final = (".csv", ".txt", ".xml")  # suffixes of files that may have nothing to do with wafers
+_ANYTHING: Final = (".csv", ".tsv", ".txt", ".xml")  # suffixes of files that may have nothing to do with wafers
 
 
 def read(path: Path, name: str | None = None, reading: Reading | None = None, bad: Bad = "refuse") -> Iterator[Block]:

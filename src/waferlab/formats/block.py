@@ -55,20 +55,31 @@ class Block:
         return zip(self.names, self.maps, strict=True)
 
 
+class MixedError(WaferlabError):
+    """A wafer comes back after others: of those that came before, none is known to be whole."""
+
+
 def in_blocks(wafers: Iterable[Wafer], path: Path) -> Iterator[Block]:
     """The wafers of a file, which come one after the other, as blocks of `WAFERS_AT_ONCE`, or of fewer large ones.
+
+    Those before a fault come before its error, unless they may be parts of wafers (`MixedError`).
 
     Raises:
         WaferlabError: there is none.
     """
     names, maps, places, is_empty = list[str](), list[NDArray[np.uint8]](), 0, True
-    for name, each in wafers:
-        names.append(name)
-        maps.append(each)
-        places, is_empty = places + each.size, False
-        if len(names) == WAFERS_AT_ONCE or places >= PLACES_AT_ONCE:
+    try:
+        for name, each in wafers:
+            names.append(name)
+            maps.append(each)
+            places, is_empty = places + each.size, False
+            if len(names) == WAFERS_AT_ONCE or places >= PLACES_AT_ONCE:
+                yield Block.of(names, maps)
+                names, maps, places = [], [], 0
+    except WaferlabError as error:
+        if names and not isinstance(error, MixedError):
             yield Block.of(names, maps)
-            names, maps, places = [], [], 0
+        raise
     if names:
         yield Block.of(names, maps)
     if is_empty:

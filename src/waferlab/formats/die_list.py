@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, compress, count, groupby, pairwise
 from operator import itemgetter, ne
 from pathlib import Path
@@ -15,11 +15,11 @@ from waferlab.data.npz import reading
 from waferlab.errors import WaferlabError
 from waferlab.formats import tables
 from waferlab.formats.bins import ids, placed, plain
-from waferlab.formats.block import MOST_PLACES, Block, Format, Reading, Wafer, in_blocks, wafer_name
+from waferlab.formats.block import MOST_PLACES, Block, Format, MixedError, Reading, Wafer, in_blocks, wafer_name
 from waferlab.wafer import FAIL, PASS
 
-#: Lot and wafer, the number of the first row, and of each row x, y and die state, (n, 3).
-_Run = tuple[tuple[str, str], int, NDArray[np.int64]]
+#: Lot and wafer, the numbers of rows, and the texts that these have for x, y and bin.
+_Run = tuple[tuple[str, str], Sequence[int], list[Sequence[str]]]
 
 #: What each column may be called, in any case, blanks, ``_``, ``-`` and ``.`` left out; of several, the first counts.
 _CALLED: Final = {
@@ -30,6 +30,8 @@ _CALLED: Final = {
     "bin": ("bin", "hardbin", "hbin", "softbin", "sbin", "bincode"),
 }
 _FARTHEST: Final = 1 << 31  # coordinate of a die, either way
+_NO_BIN: Final = frozenset(("", "nan", "na", "#n/a", "n/a", "null", "none"))  # lower case: what programs write for nothing
+_WORDS: Final = frozenset(("pass", "fail", "good", "bad", "true", "false"))  # which bins pass, where none is named?
 
 
 def read(path: Path, told: Reading) -> Iterator[Block]:
@@ -39,17 +41,17 @@ def read(path: Path, told: Reading) -> Iterator[Block]:
     called (``lot_id``, ``die_x``, ``hard_bin``, …). Coordinates are any whole numbers; a map reaches from the smallest
     to the largest of its wafer, x to the right and y down. Dies in one of `Reading.pass_bins` (1, unless told) pass,
     others fail, and a place that isn't listed has no die. Of a die that is listed twice, the last row counts: a retest.
+    Bins that are words (``PASS``, ``true``) are read only if those that pass are told. Blanks around a value are none.
 
     The rows of a wafer stand together; those of one block are in memory.
 
     Raises:
         WaferlabError: columns are missing, a row isn't as described, or a wafer comes back after another one.
     """
-    passing = {plain(label) for label in ({"1"} if told.pass_bins is None else told.pass_bins)}
     with reading(str(path)):
         where = f"{path}, {'row' if tables.is_parquet(path) else 'line'}"
         rows = tables.rows(path, partial(_places, path=path))
-        yield from in_blocks(_wafers(_runs(rows, passing, where), where), path)
+        yield from in_blocks(_wafers(_runs(rows, where), told, path, where), path)
 
 
 def write(blocks: Iterable[Block], path: Path) -> None:
@@ -63,60 +65,67 @@ def write(blocks: Iterable[Block], path: Path) -> None:
     tables.write((_dies(name, each, path) for name, each in chain.from_iterable(blocks)), path)
 
 
-def _wafers(runs: Iterable[_Run], where: str) -> Iterator[Wafer]:
+def _wafers(runs: Iterable[_Run], told: Reading, path: Path, where: str) -> Iterator[Wafer]:
     """Each wafer, when its last row is read."""
-    seen = set[str]()
-    for (lot, wafer), parts in groupby(runs, itemgetter(0)):
-        name, dies = wafer_name(lot, wafer), list[NDArray[np.int64]]()
-        for _, number, some in parts:
-            if not wafer:
-                raise WaferlabError(f"{where} {number:,} names no wafer")
-            if name in seen:
-                raise WaferlabError(f"{where} {number:,}: wafer {name} comes back after others; sort by lot and wafer")
-            dies.append(some)
-            if sum(map(len, dies)) > MOST_PLACES:
-                raise WaferlabError(f"{where} {number:,}: wafer {name} has more rows than any wafer has dies")
-        seen.add(name)
-        x, y, states = np.concatenate(dies).T
-        yield name, placed(x, y, states, f"{where} {number:,} is of wafer {name}")
+    meanings = [lru_cache(1 << 16)(each) for each in (_coordinate, _coordinate, _states(told.pass_bins))]
+    seen = set[tuple[str, str]]()
+    for pair, parts in groupby(runs, itemgetter(0)):
+        name, dies, rows = wafer_name(*pair), list[NDArray[np.int64]](), 0
+        for _, numbers, texts in parts:
+            if pair in seen:
+                raise MixedError(f"{where} {numbers[0]:,}: wafer {name} comes back after others; sort by lot and wafer")
+            rows += len(numbers)
+            if rows > MOST_PLACES:
+                raise WaferlabError(f"{where} {numbers[0]:,}: wafer {name} has more rows than any wafer has dies")
+            dies.append(np.stack([_values(*each, numbers, where) for each in zip(texts, meanings, strict=True)]))
+        seen.add(pair)
+        x, y, states = np.concatenate(dies, axis=1)
+        yield name, placed(x, y, states, f"{path}: wafer {name}")
 
 
-def _runs(parts: Iterable[tables.Rows], passing: set[str], where: str) -> Iterator[_Run]:
+def _runs(parts: Iterable[tables.Rows], where: str) -> Iterator[_Run]:
     """The rows of one wafer after another, as far as they came together."""
     for numbers, lots, wafers, *texts in parts:
-        meanings: tuple[Callable[[str], int], ...] = (_coordinate, _coordinate, partial(_state, passing))
-        columns = (_values(*each, numbers, where) for each in zip(texts, meanings, strict=True))
-        dies = np.stack(list(columns), axis=1)
         names = list(zip(lots, wafers, strict=True))
         for start, end in pairwise([0, *compress(count(1), map(ne, names[1:], names)), len(names)]):
-            yield names[start], numbers[start], dies[start:end]
+            lot, wafer = map(str.strip, names[start])
+            if not wafer:  # nor is it known whether the wafer before it has ended
+                raise WaferlabError(f"{where} {numbers[start]:,} names no wafer")
+            yield (lot, wafer), numbers[start:end], [each[start:end] for each in texts]
 
 
 def _values(texts: Sequence[str], value: Callable[[str], int], numbers: Sequence[int], where: str) -> NDArray[np.int64]:
-    """What the texts of a column say; each that occurs is understood once."""
-    values = dict[str, int]()
-    for text in dict.fromkeys(texts):
-        try:
-            values[text] = value(text)
-        except ValueError as error:
-            raise WaferlabError(f"{where} {numbers[texts.index(text)]:,} has {text[:40]!r} for {error}") from None
-    return np.fromiter(map(values.__getitem__, texts), np.int64, len(texts))
+    """What the texts of a column say."""
+    try:
+        return np.fromiter(map(value, texts), np.int64, len(texts))
+    except ValueError as error:
+        text, expected = error.args
+        raise WaferlabError(f"{where} {numbers[texts.index(text)]:,} has {text[:40]!r} for {expected}") from None
 
 
 def _coordinate(text: str) -> int:
     try:
-        number = float(text)  # as tables have whole numbers, too: 12.0
+        number = np.nan if "_" in text else float(text)  # as tables have whole numbers, too: 12.0
     except ValueError:
         number = np.nan
     if not (number.is_integer() and abs(number) < _FARTHEST):
-        raise ValueError("a coordinate; expected a whole number")
+        raise ValueError(text, "a coordinate; expected a whole number")
     return int(number)
 
 
-def _state(passing: set[str], text: str) -> int:
-    if not (label := text.strip()):
-        raise ValueError("a bin")
-    return PASS if plain(label) in passing else FAIL
+def _states(pass_bins: Iterable[str] | None) -> Callable[[str], int]:
+    """What says whether a bin passes."""
+    passing = {plain(label) for label in (("1",) if pass_bins is None else pass_bins)}
+
+    def state(text: str) -> int:
+        label = text.strip()
+        if label.lower() in _NO_BIN:
+            raise ValueError(text, "a bin")
+        if pass_bins is None and label.lower() in _WORDS:
+            raise ValueError(text, "a bin; say which bins pass, as the file writes them: pass_bins=[…]")
+        return PASS if plain(label) in passing else FAIL
+
+    return state
 
 
 def _dies(name: str, states: NDArray[np.uint8], path: Path) -> dict[str, list[Any]]:
@@ -154,7 +163,7 @@ def _places(header: Sequence[str], path: Path) -> list[int]:
 
 FORMAT: Final = Format(
     name="dies",
-    suffixes=(".csv", ".parquet"),
+    suffixes=(".csv", ".tsv", ".parquet"),
     recognises=_recognises,
     read=read,
     write=write,

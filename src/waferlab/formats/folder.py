@@ -39,6 +39,7 @@ class Folder:
     bad: Bad
     _broken: list[Path] = field(default_factory=list)
     _fault: str = ""  # of the first
+    _kept: int = 0  # wafers of broken files
     _left_out: list[Path] = field(default_factory=list)
 
     def blocks(self) -> Iterator[Block]:
@@ -48,7 +49,7 @@ class Folder:
             WaferlabError: there is no wafer, or a file can't be read; where that is seen without reading it whole, as
                 with empty files, before the first wafer.
         """
-        files = [(path, found) for path in self._paths(self.path) if (found := self._sort(path))]
+        files = [(path, found) for path in self._paths() if (found := self._sort(path))]
         if self._broken and self.bad == "refuse":
             raise self._refused()
         self.reading.note_if_idle(form for _, form in files)
@@ -57,18 +58,24 @@ class Folder:
             yield replace(block, files=whose[: len(block)])
             del whose[: len(block)]
 
-    def _paths(self, folder: Path) -> Iterator[Path]:
-        entries = list[Path]()
-        with self._bad_is_kept(folder):
-            entries += sorted(folder.iterdir())
-        for path in entries:
+    def _paths(self) -> Iterator[Path]:
+        waiting = self._entries(self.path)
+        while waiting:
+            path = waiting.pop()
             if path.name.startswith(".") or path.name.lower() in _OF_SYSTEMS:
                 continue
-            if path.is_dir() and not store.is_store(path):
-                if not path.is_symlink():
-                    yield from self._paths(path)
-            elif path.is_dir() or path.is_file() or not path.exists():  # a link to nothing is a file that is missing
-                yield path
+            with self._bad_is_kept(path):
+                if path.is_dir() and not store.is_store(path):
+                    waiting += [] if path.is_symlink() else self._entries(path)
+                elif path.is_dir() or path.is_file() or not path.exists():  # a link to nothing is a file that's missing
+                    yield path
+
+    def _entries(self, folder: Path) -> list[Path]:
+        """What is in a folder, from last to first."""
+        entries = list[Path]()
+        with self._bad_is_kept(folder):
+            entries += sorted(folder.iterdir(), reverse=True)
+        return entries
 
     def _sort(self, path: Path) -> Format | None:
         """The format that a file is to be read by, or its place among those that aren't."""
@@ -92,13 +99,16 @@ class Folder:
     def _wafers(self, files: list[tuple[Path, Format]], whose: list[str]) -> Iterator[Wafer]:
         """Those of all files; `whose` grows by the file of each."""
         for path, form in files:
-            file = path.relative_to(self.path)
+            file, read, broken = path.relative_to(self.path), 0, len(self._broken)
             found = chain.from_iterable(form.read(path, self.reading))
             while (wafer := self._next(found, path)) is not None:
                 whose.append(file.as_posix())
                 yield _called(wafer[0], file if path.is_dir() else file.with_suffix("")), wafer[1]
+                read += 1
             if self._broken and self.bad == "refuse":
                 raise self._refused()
+            if len(self._broken) > broken:
+                self._kept += read
         if self._left_out:
             other = f"another format than {self.asked}" if self.asked else "no known format"
             note(f"left out of {self.path}, as of {other}: {self._some(self._left_out)}")
@@ -117,7 +127,8 @@ class Folder:
 
     def _said(self) -> str:
         files = f"{len(self._broken):,} file{'s' * (len(self._broken) > 1)}"
-        return f"{files} ({self._some(self._broken)}). Of the first: {self._fault}"
+        kept = f", but for {self._kept:,} wafers before the damage" if self._kept else ""
+        return f"{files} ({self._some(self._broken)}){kept}. Of the first: {self._fault}"
 
     def _some(self, paths: list[Path]) -> str:
         names = (path.relative_to(self.path).as_posix() for path in paths[:_NAMED])

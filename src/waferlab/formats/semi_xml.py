@@ -19,8 +19,13 @@ from waferlab.formats.bins import Axes, placed, plain, whole
 from waferlab.formats.block import Reading, check_grid
 from waferlab.wafer import FAIL, NO_DIE, PASS
 
-#: A bin of each BinType; only decimal ones need blanks between them.
-_BIN: Final = {"ascii": r"\S", "decimal": r"\d+", "hexadecimal": r"[0-9A-Fa-f]{2}", "integer2": r"[0-9A-Fa-f]{4}"}
+#: The characters that bins of each BinType have, and how many; of decimal ones the file may say otherwise.
+_BIN: Final = {
+    "ascii": (r"\S", 1),
+    "decimal": (r"\d", 3),
+    "hexadecimal": ("[0-9A-Fa-f]", 2),
+    "integer2": ("[0-9A-Fa-f]", 4),
+}
 _DEEPEST: Final = 64  # elements within each other; the standards need nine
 _WIDEST: Final = 1 << 20  # characters of a row
 _LONGEST: Final = 1 << 24  # bytes in which no element begins or ends
@@ -70,10 +75,12 @@ class _Sips:
     taken: int = 0
 
     def read(self, size: int) -> bytes:
-        self.taken += size
+        """At least so many bytes, and as many again as no element came in: a parser may look at all of these anew."""
+        taken = self.file.read(max(size, self.taken))
+        self.taken += len(taken)
         if self.taken > _LONGEST:
             raise WaferlabError(f"{self.path} has an element of more than {_LONGEST:,} bytes; it is no wafer map")
-        return self.file.read(size)
+        return taken
 
 
 @dataclass
@@ -82,8 +89,9 @@ class BinMap:
 
     Attributes:
         where: the file and the wafer, for messages.
-        bin_type: ``ascii`` (a character), ``decimal`` (digits, with blanks between), ``hexadecimal`` (two digits)
-            or ``integer2`` (four); where it is empty, bins have blanks between them or are as long as the null bin.
+        bin_type: ``ascii`` (a character), ``decimal`` (as many digits as the null bin and the defined ones, else
+            three), ``hexadecimal`` (two digits) or ``integer2`` (four); where blanks are between them, they may have
+            fewer. Where it is empty, bins have blanks between them or are as long as the null bin.
         null: the bin of places without a die; empty: there are none.
         axes: how the coordinates of single dies run; rows are as drawn, whatever these say.
     """
@@ -93,6 +101,7 @@ class BinMap:
     null: str
     axes: Axes
     _passing: set[str] = field(default_factory=set)
+    _lengths: set[int] = field(default_factory=set)  # of bins that are defined
     _codes: dict[str, int] = field(default_factory=dict)
     _rows: list[NDArray[np.uint16]] = field(default_factory=list)
     _dies: "array[int]" = field(default_factory=lambda: array("i"))  # x, y, index of each
@@ -106,9 +115,11 @@ class BinMap:
         return cls(where, bin_type.lower(), null if null == " " else null.strip(), axes)
 
     def define(self, element: Element) -> None:
-        """Note a bin's BinQuality; only ``Pass`` tells anything."""
+        """Note a bin's length and BinQuality; of the latter, only ``Pass`` tells anything."""
+        code = element.get("BinCode", "").strip()
+        self._lengths.add(len(code))
         if element.get("BinQuality", "").strip().lower() == "pass":
-            self._passing.add(element.get("BinCode", "").strip())
+            self._passing.add(code)
 
     def add(self, element: Element) -> None:
         """Take the die of an element with X and Y, or the row of one without; several rows have a line each."""
@@ -140,12 +151,20 @@ class BinMap:
         check_grid(len(self._rows), len(bins), where)
 
     def _bins(self, line: str, where: str) -> list[str]:
-        parts = line.split()
-        untold = r"\S+" if len(parts) > 1 else rf"\S{{{len(self.null) or 1}}}"
-        bins = re.findall(_BIN.get(self.bin_type, untold), line)
+        parts, (of, length) = line.split(), _BIN.get(self.bin_type, (r"\S", len(self.null) or 1))
+        longest, said = length if self.bin_type else len(line), f"{where} is {line.strip()[:40]!r}"
+        kind = f"BinType {self.bin_type}" if self.bin_type else f"the form of NullBin {self.null!r}"
+        if self.bin_type == "decimal":
+            told = (self._lengths | {len(self.null)}) - {0} or {length}
+            if len(parts) == 1 and min(told) < max(told) != length:
+                raise WaferlabError(f"{said}; bins of {min(told)} to {max(told)} digits need blanks between them")
+            length = longest = max(told) if len(parts) == 1 else max(length, *told)
+            kind += f" with {length} digits"
+        if len(parts) > 1 and all(map(re.compile(rf"{of}{{1,{longest}}}").fullmatch, set(parts))):
+            return parts
+        bins: list[str] = re.findall(rf"{of}{{{length}}}", line)
         if sum(map(len, bins)) != sum(map(len, parts)):
-            kind = f"BinType {self.bin_type}" if self.bin_type else f"the form of NullBin {self.null!r}"
-            raise WaferlabError(f"{where} is {line.strip()[:40]!r}, which are not all bins of {kind}")
+            raise WaferlabError(f"{said}, which are not all bins of {kind}")
         return bins
 
     def _index(self, code: str) -> int:

@@ -68,7 +68,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
     with npz.reading(str(path)), path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(iter(partial(file.readline, _LONGEST), ""), 1):
             key, colon, value = map(str.strip, line.partition(":"))
-            if len(line) == _LONGEST or (line.strip() and not (colon and key.isalnum())):
+            if len(line) == _LONGEST or (line.strip() and not (colon and re.fullmatch(r"\w+", key))):
                 found = line.strip()[:40]
                 raise WaferlabError(f"{path}: line {number:,} is {found!r}; expected KEY:value, such as ROWCT:62")
             if colon:

@@ -73,9 +73,9 @@ def _wafers(path: Path, told: Reading) -> Iterator[Wafer]:
             if log.axes is not None or is_much:
                 yield from log.drawn(waiting)
                 waiting.clear()
-        yield from log.drawn(waiting)
     for cut in log.heads.values():
         raise WaferlabError(f"{path} is cut short: wafer {cut.name or cut.number} begins (WIR), but has no end (WRR)")
+    yield from log.drawn(waiting)
     if log.parts or log.empty:
         note(f"{path}: left out {log.parts:,} parts without coordinates or wafer, {log.empty:,} wafers without parts")
 

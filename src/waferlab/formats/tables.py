@@ -56,7 +56,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def write(tables: Iterable[Columns], path: Path) -> None:
-    """Tables on top of one another: as Parquet, if the path ends with ``.parquet``, otherwise as CSV.
+    """Tables on top of one another: Parquet, if the path ends with ``.parquet``, else CSV, with tabs in ``.tsv``.
 
     Raises:
         WaferlabError: there is none, or Parquet is asked for where pyarrow isn't installed.
@@ -85,10 +85,13 @@ def _of_csv(path: Path, choose: Choose) -> Iterator[Rows]:
                     raise csv.Error(
                         f"of the {len(numbers)} lines up to it, one ends within a value; is a quote missing?"
                     )
+                fault = ""
                 if set(map(len, some)) != {len(header)}:
-                    numbers, some = _without_blanks(numbers, some, len(header), path)
+                    numbers, some, fault = _without_blanks(numbers, some, len(header))
                 if some:
                     yield (numbers, *(list(map(each, some)) for each in picked))
+                if fault:
+                    raise WaferlabError(f"{path}, {fault}")
         except csv.Error as error:
             raise WaferlabError(f"{path}, line {lines.line_num:,} is no CSV: {error}") from error
         except UnicodeDecodeError as error:
@@ -123,13 +126,15 @@ def _undecodable(path: Path, encoding: str) -> str:
 
 
 def _without_blanks(
-    numbers: Sequence[int], some: list[list[str]], width: int, path: Path
-) -> tuple[list[int], list[list[str]]]:
-    """Rows but those of blank lines; refuses one that has more or fewer values than the header."""
-    for number, row in zip(numbers, some, strict=True):
+    numbers: Sequence[int], some: list[list[str]], width: int
+) -> tuple[list[int], list[list[str]], str]:
+    """Rows but those of blank lines, up to one that has more or fewer values than the header; and that fault."""
+    fault = ""
+    for place, (number, row) in enumerate(zip(numbers, some, strict=True)):
         if row and len(row) != width:
-            raise WaferlabError(f"{path}, line {number:,} has {len(row):,} values, and the header {width:,}")
-    return list(compress(numbers, some)), list(filter(None, some))
+            fault, some = f"line {number:,} has {len(row):,} values, and the header {width:,}", some[:place]
+            break
+    return list(compress(numbers, some)), list(filter(None, some)), fault
 
 
 def _of_parquet(path: Path, choose: Choose) -> Iterator[Rows]:
@@ -139,6 +144,15 @@ def _of_parquet(path: Path, choose: Choose) -> Iterator[Rows]:
         with parquet.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             columns = [names[place] for place in choose(names)]
+            for name in columns:
+                if names.count(name) > 1:
+                    raise WaferlabError(
+                        f"{path} has {names.count(name)} columns {name!r}; leave one, rename the others"
+                    )
+                if arrow.types.is_nested(file.schema_arrow.field(name).type):
+                    raise WaferlabError(
+                        f"{path}: column {name!r} has lists or records; expected a number or text a row"
+                    )
             for batch in file.iter_batches(_ROWS, columns=columns):
                 texts = (batch.column(name).cast(arrow.string()).fill_null("").to_pylist() for name in columns)
                 if len(batch):
@@ -150,15 +164,16 @@ def _of_parquet(path: Path, choose: Choose) -> Iterator[Rows]:
 
 
 def _write_csv(first: Columns, tables: Iterable[Columns], path: Path) -> None:
+    separator = "\t" if path.suffix.lower() == ".tsv" else SEPARATORS[0]
     with whole_file(path) as file:
-        file.write(_csv([first]))
+        file.write(_csv([first], separator))
         for each in tables:
-            file.write(_csv(zip(*each.values(), strict=True)))
+            file.write(_csv(zip(*each.values(), strict=True), separator))
 
 
-def _csv(lines: Iterable[Iterable[Any]]) -> bytes:
+def _csv(lines: Iterable[Iterable[Any]], separator: str) -> bytes:
     text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
+    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(lines)
     return text.getvalue().encode()
 
 
