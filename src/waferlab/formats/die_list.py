@@ -30,7 +30,8 @@ _CALLED: Final = {
     "bin": ("bin", "hardbin", "hbin", "softbin", "sbin", "bincode"),
 }
 _FARTHEST: Final = 1 << 31  # coordinate of a die, either way
-_NO_BIN: Final = frozenset(("", "nan", "na", "#n/a", "n/a", "null", "none"))  # lower case: what programs write for nothing
+#: In lower case: what programs write for nothing.
+_NO_BIN: Final = frozenset(("", "nan", "na", "#n/a", "n/a", "null", "none"))
 _WORDS: Final = frozenset(("pass", "fail", "good", "bad", "true", "false"))  # which bins pass, where none is named?
 
 
