@@ -13,7 +13,7 @@ from waferlab.errors import WaferlabError
 from waferlab.wafer import STATES
 
 #: Views of maps that are run together, at most, and places of maps: what more of them need leaves a processor's caches.
-_MAPS_AT_ONCE: Final = 32
+_MAPS_AT_ONCE: Final = 8
 _PLACES_AT_ONCE: Final = 1 << 20
 
 
